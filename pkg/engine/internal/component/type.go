@@ -1,0 +1,279 @@
+package component
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
+
+// Kind is the shape of a value type.
+type Kind uint8
+
+// The kinds of value types. KindIndex stands only in a [ValType] and means "the type with this index".
+const (
+	KindIndex Kind = iota
+	KindBool
+	KindS8
+	KindU8
+	KindS16
+	KindU16
+	KindS32
+	KindU32
+	KindS64
+	KindU64
+	KindF32
+	KindF64
+	KindChar
+	KindString
+	KindErrorContext
+	KindList
+	KindFixedList
+	KindMap
+	KindRecord
+	KindTuple
+	KindVariant
+	KindEnum
+	KindOption
+	KindResult
+	KindFlags
+	KindOwn
+	KindBorrow
+	KindStream
+	KindFuture
+	kindCount
+)
+
+// String returns the kind as WIT writes it.
+func (k Kind) String() string {
+	if k >= kindCount {
+		return "unknown kind"
+	}
+	return [kindCount]string{
+		"index", "bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string", "error-context",
+		"list", "list", "map", "record", "tuple", "variant", "enum", "option", "result", "flags", "own", "borrow", "stream", "future",
+	}[k]
+}
+
+// IsPrimitive says whether a type of kind k has no parts.
+func (k Kind) IsPrimitive() bool { return k >= KindBool && k <= KindErrorContext }
+
+// Type is a value type with every index resolved. Types are immutable. Two interned types of the same
+// [Types] are equal iff their pointers are.
+type Type struct {
+	Kind Kind
+	// Fields of a record (named) or tuple (unnamed).
+	Fields []Field
+	// Cases of a variant or enum; of an option "none" and "some"; of a result "ok" and "error".
+	Cases []Case
+	// Labels of flags.
+	Labels []string
+	// Elem of a list, fixed-length list, stream or future; nil for a stream or future without one.
+	Elem *Type
+	// Length of a fixed-length list.
+	Length uint32
+	// Resource of an own or borrow.
+	Resource *Resource
+
+	id uint32 // within the Types that interned it; 0 is not interned
+}
+
+// Field is a field of a record or tuple, or a parameter of a function.
+type Field struct {
+	Name string
+	Type *Type
+}
+
+// Case is a case of a variant; Type is nil if it has no payload.
+type Case struct {
+	Name string
+	Type *Type
+}
+
+// Func is a function type with every index resolved. Result is nil if there is none.
+type Func struct {
+	Async  bool
+	Params []Field
+	Result *Type
+}
+
+// Resource is the identity of a resource type: two resource types are equal iff their pointers are.
+type Resource struct {
+	// Name is for messages: the WIT name where one is known.
+	Name string
+	// Host is the host's own data for a resource type that the host defines, else nil.
+	Host any
+	// Dtor is for the linker: the plan's number of the destructor, or -1.
+	Dtor int
+	// Instance is for the linker: the number of the component instance that defines it, or -1.
+	Instance int
+}
+
+// The primitive types. They are interned in every [Types].
+var (
+	Bool         = &Type{Kind: KindBool}
+	S8           = &Type{Kind: KindS8}
+	U8           = &Type{Kind: KindU8}
+	S16          = &Type{Kind: KindS16}
+	U16          = &Type{Kind: KindU16}
+	S32          = &Type{Kind: KindS32}
+	U32          = &Type{Kind: KindU32}
+	S64          = &Type{Kind: KindS64}
+	U64          = &Type{Kind: KindU64}
+	F32          = &Type{Kind: KindF32}
+	F64          = &Type{Kind: KindF64}
+	Char         = &Type{Kind: KindChar}
+	String       = &Type{Kind: KindString}
+	ErrorContext = &Type{Kind: KindErrorContext}
+)
+
+// Primitive returns the type of a primitive kind, and nil for any other.
+func Primitive(k Kind) *Type {
+	if !k.IsPrimitive() {
+		return nil
+	}
+	return [kindCount]*Type{
+		KindBool: Bool, KindS8: S8, KindU8: U8, KindS16: S16, KindU16: U16, KindS32: S32, KindU32: U32, KindS64: S64, KindU64: U64,
+		KindF32: F32, KindF64: F64, KindChar: Char, KindString: String, KindErrorContext: ErrorContext,
+	}[k]
+}
+
+// Types interns types, so that equality of types is equality of pointers. The zero value is ready.
+// It is not safe for concurrent use.
+type Types struct {
+	byKey  map[string]*Type
+	lastID uint32
+	resIDs map[*Resource]uint32
+}
+
+// Intern returns the one type of ts that equals t, interning t's parts. Cost is linear in t's parts that
+// are not interned yet.
+func (ts *Types) Intern(t *Type) *Type {
+	if t == nil || t.Kind.IsPrimitive() {
+		return t
+	}
+	if ts.byKey == nil {
+		ts.byKey, ts.resIDs = map[string]*Type{}, map[*Resource]uint32{}
+	}
+	c := *t
+	key := []byte{byte(t.Kind)}
+	child := func(p *Type) *Type {
+		p = ts.Intern(p)
+		switch {
+		case p == nil:
+			key = append(key, 0)
+		case p.Kind.IsPrimitive():
+			key = append(key, 1, byte(p.Kind))
+		default:
+			key = binary.AppendUvarint(append(key, 2), uint64(p.id))
+		}
+		return p
+	}
+	name := func(s string) { key = append(binary.AppendUvarint(key, uint64(len(s))), s...) }
+	if t.Fields != nil {
+		c.Fields = make([]Field, len(t.Fields))
+		for i, f := range t.Fields {
+			name(f.Name)
+			c.Fields[i] = Field{f.Name, child(f.Type)}
+		}
+	}
+	if t.Cases != nil {
+		c.Cases = make([]Case, len(t.Cases))
+		for i, k := range t.Cases {
+			name(k.Name)
+			c.Cases[i] = Case{k.Name, child(k.Type)}
+		}
+	}
+	for _, l := range t.Labels {
+		name(l)
+	}
+	c.Elem = child(t.Elem)
+	key = binary.AppendUvarint(key, uint64(t.Length))
+	if t.Resource != nil {
+		id := ts.resIDs[t.Resource]
+		if id == 0 {
+			id = uint32(len(ts.resIDs) + 1)
+			ts.resIDs[t.Resource] = id
+		}
+		key = binary.AppendUvarint(key, uint64(id))
+	}
+	if have, ok := ts.byKey[string(key)]; ok {
+		return have
+	}
+	ts.lastID++
+	c.id = ts.lastID
+	ts.byKey[string(key)] = &c
+	return &c
+}
+
+// String returns the type as WIT writes it, with records and variants spelled out.
+func (t *Type) String() string {
+	if t == nil {
+		return "_"
+	}
+	var b strings.Builder
+	switch t.Kind {
+	case KindList, KindOption, KindStream, KindFuture:
+		if t.Kind == KindOption {
+			return "option<" + t.Cases[1].Type.String() + ">"
+		}
+		if t.Elem == nil {
+			return t.Kind.String()
+		}
+		return t.Kind.String() + "<" + t.Elem.String() + ">"
+	case KindFixedList:
+		return fmt.Sprintf("list<%s, %d>", t.Elem, t.Length)
+	case KindResult:
+		return fmt.Sprintf("result<%s, %s>", t.Cases[0].Type, t.Cases[1].Type)
+	case KindOwn, KindBorrow:
+		return t.Kind.String() + "<" + t.Resource.Name + ">"
+	case KindRecord, KindTuple:
+		b.WriteString(t.Kind.String() + "{")
+		for i, f := range t.Fields {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			if f.Name != "" {
+				b.WriteString(f.Name + ": ")
+			}
+			b.WriteString(f.Type.String())
+		}
+		b.WriteString("}")
+	case KindVariant, KindEnum:
+		b.WriteString(t.Kind.String() + "{")
+		for i, c := range t.Cases {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(c.Name)
+			if c.Type != nil {
+				b.WriteString("(" + c.Type.String() + ")")
+			}
+		}
+		b.WriteString("}")
+	case KindFlags:
+		return "flags{" + strings.Join(t.Labels, ", ") + "}"
+	default:
+		return t.Kind.String()
+	}
+	return b.String()
+}
+
+// String returns the function type as WIT writes it.
+func (f *Func) String() string {
+	var b strings.Builder
+	if f.Async {
+		b.WriteString("async ")
+	}
+	b.WriteString("func(")
+	for i, p := range f.Params {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p.Name + ": " + p.Type.String())
+	}
+	b.WriteString(")")
+	if f.Result != nil {
+		b.WriteString(" -> " + f.Result.String())
+	}
+	return b.String()
+}
