@@ -57,7 +57,10 @@ func Resolve(ctx context.Context, src Blobs, desc ocispec.Descriptor, out *os.Ro
 	for _, layer := range img.Layers {
 		r.layers[layer.Digest] = layer
 	}
-	return app, r.resolve(ctx, app, img.Layers)
+	if err := r.resolve(ctx, app, img.Layers); err != nil {
+		return nil, fmt.Errorf("app %.100q: %w", app.Metadata.Name, err)
+	}
+	return app, nil
 }
 
 // document is an OCI image manifest or an OCI image index, or Docker's form of these.
@@ -194,22 +197,34 @@ func (m *image) implicitApp() (*lockedapp.App, error) {
 	return app, app.Validate()
 }
 
-// retainReferenced drops the components that no trigger calls, and refuses what the remaining ones ask for in vain.
-func retainReferenced(app *lockedapp.App) error {
+// resolveComponents drops the components that no trigger calls, and resolves each of the others.
+func resolveComponents(app *lockedapp.App, resolve func(*lockedapp.Component) error) error {
 	called := make(map[string]bool)
 	for i := range app.Triggers {
 		id, err := app.Triggers[i].ComponentID()
 		if err != nil {
-			return fmt.Errorf("trigger %.100q: %w", app.Triggers[i].ID, err)
+			return err
 		}
 		called[id] = true
 	}
 	app.Components = slices.DeleteFunc(app.Components, func(c lockedapp.Component) bool { return !called[c.ID] })
 	for i := range app.Components {
-		if c := &app.Components[i]; len(c.Dependencies) > 0 {
-			names := slices.Sorted(maps.Keys(c.Dependencies))
-			return fmt.Errorf("component %q: dependencies are not supported yet (%.100q): push the app with Spin 3.2 or newer, which composes them", c.ID, names[0])
+		c := &app.Components[i]
+		err := refuseDependencies(c)
+		if err == nil {
+			err = resolve(c)
 		}
+		if err != nil {
+			return fmt.Errorf("component %q: %w", c.ID, err)
+		}
+		c.Files = nil
+	}
+	return nil
+}
+
+func refuseDependencies(c *lockedapp.Component) error {
+	if names := slices.Sorted(maps.Keys(c.Dependencies)); len(names) > 0 {
+		return fmt.Errorf("dependencies are not supported yet (%.100q): push the app with Spin 3.2 or newer, which composes them", names[0])
 	}
 	return nil
 }
@@ -223,31 +238,31 @@ type imageResolver struct {
 }
 
 func (r *imageResolver) resolve(ctx context.Context, app *lockedapp.App, layers []descriptor) error {
-	if err := retainReferenced(app); err != nil {
+	if err := resolveComponents(app, func(c *lockedapp.Component) error { return r.component(ctx, c) }); err != nil {
 		return err
-	}
-	for i := range app.Components {
-		c := &app.Components[i]
-		if err := r.source(ctx, &c.Source); err != nil {
-			return fmt.Errorf("component %q: %w", c.ID, err)
-		}
-		for _, f := range c.Files {
-			if err := r.file(ctx, target{c.ID, f.Path}, f.ContentRef); err != nil {
-				return fmt.Errorf("component %q: file %.200q: %w", c.ID, f.Path, err)
-			}
-		}
-		c.Files = nil
 	}
 	for _, layer := range layers {
 		if layer.MediaType == MediaTypeBundleLayer && len(r.wanted) > 0 {
 			if err := r.bundle(ctx, layer); err != nil {
-				return fmt.Errorf("read bundle of files %s: %w", layer.Digest, err)
+				return fmt.Errorf("bundle of files %s: %w", layer.Digest, err)
 			}
 		}
 	}
 	if missing := slices.Sorted(maps.Keys(r.wanted)); len(missing) > 0 {
 		t := r.wanted[missing[0]][0]
 		return fmt.Errorf("component %q: file %.200q: the image has no layer or archived file %s", t.component, t.path, missing[0])
+	}
+	return nil
+}
+
+func (r *imageResolver) component(ctx context.Context, c *lockedapp.Component) error {
+	if err := r.source(ctx, &c.Source); err != nil {
+		return err
+	}
+	for _, f := range c.Files {
+		if err := r.file(ctx, target{c.ID, f.Path}, f.ContentRef); err != nil {
+			return fmt.Errorf("file %.200q: %w", f.Path, err)
+		}
 	}
 	return nil
 }

@@ -213,9 +213,9 @@ func TestResolveSaysWhatIsNoApp(t *testing.T) {
 func TestResolveRefuses(t *testing.T) {
 	t.Parallel()
 	const (
-		absent  = "sha256:2d55af24fa7b0d9d3fb8d6e8d9f6dbe4d6a8d3b8f1d4e7f0a1b2c3d4e5f60718"
-		inline  = `{"inline":"AGFzbQ0AAQA"}`
-		wasmErr = `component "cart": `
+		absent = "sha256:2d55af24fa7b0d9d3fb8d6e8d9f6dbe4d6a8d3b8f1d4e7f0a1b2c3d4e5f60718"
+		inline = `{"inline":"AGFzbQ0AAQA"}`
+		cart   = `app "shop": component "cart": `
 	)
 	for _, c := range []struct {
 		name string
@@ -278,86 +278,86 @@ func TestResolveRefuses(t *testing.T) {
 		}, `locked app: spin_lock_version 2 is not supported`},
 		{"dependencies", func(s *store) ocispec.Descriptor {
 			return s.push(strings.Replace(shop(inline, "[]"), `"files"`, `"dependencies":{"a:b/c":{}},"files"`, 1))
-		}, wasmErr + `dependencies are not supported yet ("a:b/c"): push the app with Spin 3.2 or newer, which composes them`},
+		}, cart + `dependencies are not supported yet ("a:b/c"): push the app with Spin 3.2 or newer, which composes them`},
 		{"source on the pusher's machine", func(s *store) ocispec.Descriptor { return s.push(shop(`{"source":"file:///src/a.wasm"}`, "[]")) },
-			wasmErr + `source "file:///src/a.wasm" is not in the image`},
+			cart + `source "file:///src/a.wasm" is not in the image`},
 		{"source that is not there", func(s *store) ocispec.Descriptor { return s.push(shop(`{"digest":"`+absent+`"}`, "[]")) },
-			wasmErr + `source: the image has no layer ` + absent},
+			cart + `source: the image has no layer ` + absent},
 		{"core module", func(s *store) ocispec.Descriptor {
 			wasm := s.blob(MediaTypeWasmLayer, emptyModule)
 			return s.push(shop(byDigest(wasm), "[]"), wasm)
-		}, wasmErr + "source is a core module, which is not supported yet: make a component of it with `wasm-tools component new`, or push the app with Spin 3.2 or newer, which does so"},
+		}, cart + "source is a core module, which is not supported yet: make a component of it with `wasm-tools component new`, or push the app with Spin 3.2 or newer, which does so"},
 		{"inline core module", func(s *store) ocispec.Descriptor { return s.push(shop(`{"inline":"AGFzbQEAAAA"}`, "[]")) },
-			wasmErr + "source is a core module, which is not supported yet: make a component of it with `wasm-tools component new`, or push the app with Spin 3.2 or newer, which does so"},
+			cart + "source is a core module, which is not supported yet: make a component of it with `wasm-tools component new`, or push the app with Spin 3.2 or newer, which does so"},
 		{"component of an older draft", func(s *store) ocispec.Descriptor {
 			wasm := s.blob(MediaTypeWasmLayer, "\x00asm\x0c\x00\x01\x00")
 			return s.push(shop(byDigest(wasm), "[]"), wasm)
-		}, wasmErr + `source is WebAssembly of an unknown version (0c 00 01 00)`},
+		}, cart + `source is WebAssembly of an unknown version (0c 00 01 00)`},
 		{"source that is a script", func(s *store) ocispec.Descriptor {
 			wasm := s.blob(MediaTypeWasmLayer, "#!/bin/sh")
 			return s.push(shop(byDigest(wasm), "[]"), wasm)
-		}, wasmErr + `source is not WebAssembly (it starts with 23 21 2f 62 69 6e 2f 73)`},
+		}, cart + `source is not WebAssembly (it starts with 23 21 2f 62 69 6e 2f 73)`},
 		{"source that is empty", func(s *store) ocispec.Descriptor {
 			wasm := s.blob(MediaTypeWasmLayer, "")
 			return s.push(shop(byDigest(wasm), "[]"), wasm)
-		}, wasmErr + `source is not WebAssembly (it starts with )`},
+		}, cart + `source is not WebAssembly (it starts with )`},
 		{"truncated source", func(s *store) ocispec.Descriptor {
 			wasm := s.blob(MediaTypeWasmLayer, emptyComponent)
 			s.write("blobs/sha256/"+wasm.Digest.Encoded(), emptyComponent[:3])
 			return s.push(shop(byDigest(wasm), "[]"), wasm)
-		}, wasmErr + `blob ` + digest.FromString(emptyComponent).String() + ` is not of the 8 bytes that its descriptor says`},
+		}, cart + `blob ` + digest.FromString(emptyComponent).String() + ` is not of the 8 bytes that its descriptor says`},
 		{"damaged source", func(s *store) ocispec.Descriptor {
 			wasm := s.blob(MediaTypeWasmLayer, emptyComponent)
 			s.write("blobs/sha256/"+wasm.Digest.Encoded(), emptyModule)
 			return s.push(shop(byDigest(wasm), "[]"), wasm)
-		}, wasmErr + `blob ` + digest.FromString(emptyComponent).String() + ` is damaged: its digest is ` + digest.FromString(emptyModule).String()},
+		}, cart + `blob ` + digest.FromString(emptyComponent).String() + ` is damaged: its digest is ` + digest.FromString(emptyModule).String()},
 		{"damaged file", func(s *store) ocispec.Descriptor {
 			data := s.blob(MediaTypeDataLayer, "data")
 			s.write("blobs/sha256/"+data.Digest.Encoded(), "date")
 			return s.push(shop(inline, "["+at("a", data)+"]"), data)
-		}, wasmErr + `file "a": blob ` + digest.FromString("data").String() + ` is damaged: its digest is ` + digest.FromString("date").String()},
+		}, cart + `file "a": blob ` + digest.FromString("data").String() + ` is damaged: its digest is ` + digest.FromString("date").String()},
 		{"file that is nowhere", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"digest":"`+absent+`","path":"a"}]`)) },
-			wasmErr + `file "a": the image has no layer or archived file ` + absent},
+			cart + `file "a": the image has no layer or archived file ` + absent},
 		{"file that is not in the archive", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"digest":"`+absent+`","path":"a"}]`), s.blob(MediaTypeBundleLayer, tarball(s.t, file("a", "x"))))
-		}, wasmErr + `file "a": the image has no layer or archived file ` + absent},
+		}, cart + `file "a": the image has no layer or archived file ` + absent},
 		{"archive that is none", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"digest":"`+absent+`","path":"a"}]`), s.blob(MediaTypeBundleLayer, "no gzip at all"))
-		}, `read bundle of files ` + digest.FromString("no gzip at all").String() + `: gzip: invalid header`},
+		}, `app "shop": bundle of files ` + digest.FromString("no gzip at all").String() + `: gzip: invalid header`},
 		{"file on the pusher's machine", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"source":"file:///src","path":"/"}]`))
 		},
-			wasmErr + `file "/": path "/" is not a plain relative path`},
+			cart + `file "/": path "/" is not a plain relative path`},
 		{"file by path only", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"source":"file:///src","path":"a"}]`))
 		},
-			wasmErr + `file "a": source "file:///src" is not in the image`},
+			cart + `file "a": source "file:///src" is not in the image`},
 		{"path that climbs", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"../cart2/a"}]`)) },
-			wasmErr + `file "../cart2/a": path "../cart2/a" is not a plain relative path`},
+			cart + `file "../cart2/a": path "../cart2/a" is not a plain relative path`},
 		{"path that climbs in the middle", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"a/../../b"}]`)) },
-			wasmErr + `file "a/../../b": path "a/../../b" is not a plain relative path`},
+			cart + `file "a/../../b": path "a/../../b" is not a plain relative path`},
 		{"absolute path", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"/etc/passwd"}]`)) },
-			wasmErr + `file "/etc/passwd": path "/etc/passwd" is not a plain relative path`},
+			cart + `file "/etc/passwd": path "/etc/passwd" is not a plain relative path`},
 		{"path of the folder itself", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"."}]`)) },
-			wasmErr + `file ".": path "." is not a plain relative path`},
+			cart + `file ".": path "." is not a plain relative path`},
 		{"path with an empty segment", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"a//b"}]`)) },
-			wasmErr + `file "a//b": path "a//b" is not a plain relative path`},
+			cart + `file "a//b": path "a//b" is not a plain relative path`},
 		{"path with a NUL", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"a\u0000b"}]`)) },
-			wasmErr + `file "a\x00b": path "a\x00b" is not a plain relative path`},
+			cart + `file "a\x00b": path "a\x00b" is not a plain relative path`},
 		{"path with backslashes", func(s *store) ocispec.Descriptor { return s.push(shop(inline, `[{"inline":"","path":"..\\..\\b"}]`)) },
-			wasmErr + `file "..\\..\\b": path "..\\..\\b" is not a plain relative path`},
+			cart + `file "..\\..\\b": path "..\\..\\b" is not a plain relative path`},
 		{"path without end", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"inline":"","path":"`+strings.Repeat("a/", 2048)+`a"}]`))
-		}, wasmErr + `file "` + strings.Repeat("a/", 100) + `": path "` + strings.Repeat("a/", 100) + `" is not a plain relative path`},
+		}, cart + `file "` + strings.Repeat("a/", 100) + `": path of 4097 bytes and 2048 folders, at most 4095 and 64 are supported`},
 		{"path twice", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"inline":"","path":"a"},{"inline":"","path":"a"}]`))
-		}, wasmErr + `file "a": path is there twice`},
+		}, cart + `file "a": path is there twice`},
 		{"file that is also a folder", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"inline":"","path":"a"},{"inline":"","path":"a/b"}]`))
-		}, wasmErr + `file "a/b": mkdirat assets/cart/a: file exists`},
+		}, cart + `file "a/b": mkdirat assets/cart/a: file exists`},
 		{"folder that is also a file", func(s *store) ocispec.Descriptor {
 			return s.push(shop(inline, `[{"inline":"","path":"a/b"},{"inline":"","path":"a"}]`))
-		}, wasmErr + `file "a": path is there twice`},
+		}, cart + `file "a": path is there twice`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

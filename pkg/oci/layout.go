@@ -31,7 +31,7 @@ func ResolveFolder(ctx context.Context, dir, out *os.Root) (*lockedapp.App, erro
 	}
 	t := &tree{ctx: ctx, root: dir}
 	for _, name := range []string{"spin.lock", "locked.json", "spin.json"} {
-		data, err := t.read(name)
+		data, err := t.read(name, lockedapp.MaxSize)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -56,19 +56,12 @@ func (t *tree) resolveLocked(data []byte, out *os.Root) (*lockedapp.App, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := retainReferenced(app); err != nil {
-		return nil, err
-	}
 	o, err := newOutput(out)
 	if err != nil {
 		return nil, err
 	}
-	for i := range app.Components {
-		c := &app.Components[i]
-		if err := t.lockedComponent(o, c); err != nil {
-			return nil, fmt.Errorf("component %q: %w", c.ID, err)
-		}
-		c.Files = nil
+	if err := resolveComponents(app, func(c *lockedapp.Component) error { return t.lockedComponent(o, c) }); err != nil {
+		return nil, fmt.Errorf("app %.100q: %w", app.Metadata.Name, err)
 	}
 	return app, nil
 }
@@ -167,7 +160,7 @@ type Layout struct {
 // is no layout. The layout needs dir as long as it is used.
 func OpenLayout(dir *os.Root) (*Layout, ocispec.Descriptor, error) {
 	t := &tree{ctx: context.Background(), root: dir}
-	data, err := t.read(ocispec.ImageLayoutFile)
+	data, err := t.read(ocispec.ImageLayoutFile, lockedapp.MaxSize)
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}
@@ -178,7 +171,7 @@ func OpenLayout(dir *os.Root) (*Layout, ocispec.Descriptor, error) {
 	if layout.Version != ocispec.ImageLayoutVersion {
 		return nil, ocispec.Descriptor{}, fmt.Errorf("OCI image layout of version %.100q is not supported", layout.Version)
 	}
-	index, err := t.read(ocispec.ImageIndexFile)
+	index, err := t.read(ocispec.ImageIndexFile, lockedapp.MaxSize)
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}

@@ -83,22 +83,22 @@ func TestResolveFolderRefuses(t *testing.T) {
 	const inline = `{"inline":"AGFzbQ0AAQA"}`
 	wrong := digest.FromString("x").String()
 	for _, c := range []struct{ name, app, err string }{
-		{"source that climbs", locked(`{"source":"../c.wasm"}`, `[]`), `component "cart": source: path "../c.wasm" leads out of the folder`},
+		{"source that climbs", locked(`{"source":"../c.wasm"}`, `[]`), `app "shop": component "cart": source: path "../c.wasm" leads out of the folder`},
 		{"source in another folder", locked(`{"source":"file:///etc/passwd"}`, `[]`), `leads out of the folder`},
-		{"source on another machine", locked(`{"source":"file://host/c.wasm"}`, `[]`), `component "cart": source: "file://host/c.wasm" is not a file`},
-		{"source by URL", locked(`{"source":"https://x/c.wasm"}`, `[]`), `component "cart": source: "https://x/c.wasm" is not a file`},
-		{"source that is not there", locked(`{"source":"d.wasm"}`, `[]`), `component "cart": source: statat d.wasm: no such file or directory`},
+		{"source on another machine", locked(`{"source":"file://host/c.wasm"}`, `[]`), `app "shop": component "cart": source: "file://host/c.wasm" is not a file`},
+		{"source by URL", locked(`{"source":"https://x/c.wasm"}`, `[]`), `app "shop": component "cart": source: "https://x/c.wasm" is not a file`},
+		{"source that is not there", locked(`{"source":"d.wasm"}`, `[]`), `app "shop": component "cart": source: statat d.wasm: no such file or directory`},
 		{"digest that is not there", locked(`{"digest":"`+wrong+`"}`, `[]`), `no such file or directory`},
 		{"source of another digest", locked(`{"source":"c.wasm","digest":"`+wrong+`"}`, `[]`),
-			`component "cart": its digest is ` + digest.FromString(emptyComponent).String() + `, not ` + wrong},
-		{"core module", locked(`{"source":"core.wasm"}`, `[]`), `component "cart": source is a core module, which is not supported yet`},
-		{"file of another digest", locked(inline, `[{"source":"c.wasm","digest":"`+wrong+`","path":"a"}]`), `component "cart": file "a": its digest is `},
-		{"file that climbs", locked(inline, `[{"source":"../../x","path":"a"}]`), `component "cart": file "a": path "../../x" leads out of the folder`},
-		{"path that climbs", locked(inline, `[{"source":"c.wasm","path":"/../a"}]`), `component "cart": file "/../a": path "../a" leads out of the folder`},
-		{"inline path that climbs", locked(inline, `[{"inline":"","path":"../a"}]`), `component "cart": file "../a": path "../a" is not a plain relative path`},
-		{"path twice", locked(inline, `[{"inline":"","path":"a"},{"source":"c.wasm","path":"a"}]`), `component "cart": file "a": file "a": path is there twice`},
+			`app "shop": component "cart": its digest is ` + digest.FromString(emptyComponent).String() + `, not ` + wrong},
+		{"core module", locked(`{"source":"core.wasm"}`, `[]`), `app "shop": component "cart": source is a core module, which is not supported yet`},
+		{"file of another digest", locked(inline, `[{"source":"c.wasm","digest":"`+wrong+`","path":"a"}]`), `app "shop": component "cart": file "a": its digest is `},
+		{"file that climbs", locked(inline, `[{"source":"../../x","path":"a"}]`), `app "shop": component "cart": file "a": path "../../x" leads out of the folder`},
+		{"path that climbs", locked(inline, `[{"source":"c.wasm","path":"/../a"}]`), `app "shop": component "cart": file "/../a": path "../a" leads out of the folder`},
+		{"inline path that climbs", locked(inline, `[{"inline":"","path":"../a"}]`), `app "shop": component "cart": file "../a": path "../a" is not a plain relative path`},
+		{"path twice", locked(inline, `[{"inline":"","path":"a"},{"source":"c.wasm","path":"a"}]`), `app "shop": component "cart": file "a": file "a": path is there twice`},
 		{"damaged locked app", `{`, `decode locked app: unexpected end of JSON input`},
-		{"dependencies", strings.Replace(locked(inline, `[]`), `"files"`, `"dependencies":{"a:b/c":{}},"files"`, 1), `component "cart": dependencies are not supported yet ("a:b/c")`},
+		{"dependencies", strings.Replace(locked(inline, `[]`), `"files"`, `"dependencies":{"a:b/c":{}},"files"`, 1), `app "shop": component "cart": dependencies are not supported yet ("a:b/c")`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

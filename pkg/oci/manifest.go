@@ -19,11 +19,15 @@ import (
 // manifestName is where a manifest is, below the root of a container's or a developer's folder.
 const manifestName = "spin.toml"
 
+// maxManifest is the most bytes of a manifest. It is written by hand; the decoder needs the square of it to say what it does not
+// know, more than a second for this much.
+const maxManifest = 64 << 10
+
 // ResolveManifest does what Resolve does for a folder with a spin.toml at its top, such as the root of a container image that
 // holds an app's files. ErrNotApp means that there is none. Links in the folder are followed as long as they stay in it.
 func ResolveManifest(ctx context.Context, dir, out *os.Root) (*lockedapp.App, error) {
 	t := &tree{ctx: ctx, root: dir}
-	data, err := t.read(manifestName)
+	data, err := t.read(manifestName, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no %s", ErrNotApp, manifestName)
 	}
@@ -34,18 +38,14 @@ func ResolveManifest(ctx context.Context, dir, out *os.Root) (*lockedapp.App, er
 	if err != nil {
 		return nil, err
 	}
-	if err := retainReferenced(app); err != nil {
-		return nil, err
-	}
 	o, err := newOutput(out)
 	if err != nil {
 		return nil, err
 	}
-	for i := range app.Components {
-		c := &app.Components[i]
-		if err := t.manifestComponent(o, c, m.Component[c.ID].Files); err != nil {
-			return nil, fmt.Errorf("component %q: %w", c.ID, err)
-		}
+	if err := resolveComponents(app, func(c *lockedapp.Component) error {
+		return t.manifestComponent(o, c, m.Component[c.ID].Files)
+	}); err != nil {
+		return nil, fmt.Errorf("app %.100q: %w", app.Metadata.Name, err)
 	}
 	return app, nil
 }

@@ -115,7 +115,7 @@ func TestResolveManifestWithRealGuest(t *testing.T) {
 
 	dir = folder(t, map[string]string{"spin.toml": small("", ""), "c.wasm": guest(t, "c-hello.core.wasm")})
 	_, err = ResolveManifest(t.Context(), dir, openRoot(t, t.TempDir()))
-	require.ErrorContains(t, err, `component "c": source is a core module, which is not supported yet`)
+	require.ErrorContains(t, err, `app "a": component "c": source is a core module, which is not supported yet`)
 }
 
 // small returns a small manifest, with old replaced.
@@ -170,27 +170,28 @@ func TestManifestRefuses(t *testing.T) {
 		{"profile", small(last, last+"[component.c.profile.debug]\nsource = \"d.wasm\""), `spin.toml:10: component.c.profile.debug is not supported`},
 		{"local service chaining", small(last, last+"allowed_outbound_hosts = [\"http://d.spin.internal\"]"),
 			`spin.toml: component "c": allowed_outbound_hosts: "http://d.spin.internal" (local service chaining) is not supported yet`},
-		{"source that climbs", small(last, `source = "../c.wasm"`), `component "c": source: path "../c.wasm" leads out of the folder`},
-		{"absolute source", small(last, `source = "/c.wasm"`), `component "c": source: path "/c.wasm" leads out of the folder`},
-		{"source that is not there", small(last, `source = "d.wasm"`), `component "c": source: statat d.wasm: no such file or directory`},
-		{"source that is a folder", small(last, `source = "dir"`), `component "c": source: "dir" is not a regular file`},
-		{"source that is a pipe", small(last, `source = "pipe"`), `component "c": source: "pipe" is not a regular file`},
-		{"source by a link that leads out", small(last, `source = "out"`), `component "c": source: statat out: path escapes from parent`},
-		{"source by an absolute link", small(last, `source = "absolute"`), `component "c": source: statat absolute: path escapes from parent`},
-		{"file that is not there", small(last, last+`files = ["nothing"]`), `component "c": files[0]: statat nothing: no such file or directory`},
-		{"file that climbs", small(last, last+`files = ["dir/../../x"]`), `component "c": files[0]: path "dir/../../x" leads out of the folder`},
-		{"pattern that climbs", small(last, last+`files = ["../*"]`), `component "c": files[0]: path "../*" leads out of the folder`},
-		{"absolute pattern", small(last, last+`files = ["/*"]`), `component "c": files[0]: path "/*" leads out of the folder`},
-		{"malformed pattern", small(last, last+`files = ["dir/[a"]`), `component "c": files[0]: pattern "dir/[a" is malformed`},
-		{"pattern that matches a pipe", small(last, last+`files = ["pi*"]`), `component "c": file "pipe": "pipe" is not a regular file`},
-		{"pattern that matches a link that leads out", small(last, last+`files = ["o*"]`), `component "c": file "out": statat out: path escapes from parent`},
-		{"folder of links that form a ring", small(last, last+`files = ["ring"]`), `component "c": file "ring` + strings.Repeat("/ring", 9) + `": statat ring` + strings.Repeat("/ring", 9) + `: too many levels of symbolic links`},
-		{"folders inside each other", small(last, last+`files = ["deep"]`), `component "c": files[0]: "deep` + strings.Repeat("/d", 65) + `": more than 64 folders inside each other`},
-		{"entry that is a number", small(last, last+`files = [1]`), `component "c": files[0]: neither a path or pattern nor {source, destination}`},
-		{"entry with a third key", small(last, last+`files = [{ source = "dir", destination = "/", mode = 1 }]`), `component "c": files[0]: neither a path or pattern nor {source, destination}`},
-		{"destination that climbs", small(last, last+`files = [{ source = "dir", destination = "/../x" }]`), `component "c": files[0]: path "../x" leads out of the folder`},
-		{"destination with a backslash", small(last, last+`files = [{ source = "c.wasm", destination = 'a\b' }]`), `component "c": files[0]: path "a\\b" is not a plain relative path`},
-		{"file as the root", small(last, last+`files = [{ source = "c.wasm", destination = "/" }]`), `component "c": files[0]: path "." is not a plain relative path`},
+		{"source that climbs", small(last, `source = "../c.wasm"`), `app "a": component "c": source: path "../c.wasm" leads out of the folder`},
+		{"absolute source", small(last, `source = "/c.wasm"`), `app "a": component "c": source: path "/c.wasm" leads out of the folder`},
+		{"source that is not there", small(last, `source = "d.wasm"`), `app "a": component "c": source: statat d.wasm: no such file or directory`},
+		{"source that is a folder", small(last, `source = "dir"`), `app "a": component "c": source: "dir" is not a regular file`},
+		{"source that is a pipe", small(last, `source = "pipe"`), `app "a": component "c": source: "pipe" is not a regular file`},
+		{"source by a link that leads out", small(last, `source = "out"`), `app "a": component "c": source: statat out: path escapes from parent`},
+		{"source by an absolute link", small(last, `source = "absolute"`), `app "a": component "c": source: statat absolute: path escapes from parent`},
+		{"file that is not there", small(last, last+`files = ["nothing"]`), `app "a": component "c": files[0]: statat nothing: no such file or directory`},
+		{"file that climbs", small(last, last+`files = ["dir/../../x"]`), `app "a": component "c": files[0]: path "dir/../../x" leads out of the folder`},
+		{"pattern that climbs", small(last, last+`files = ["../*"]`), `app "a": component "c": files[0]: path "../*" leads out of the folder`},
+		{"pattern without end", small(last, last+`files = ["`+strings.Repeat("*", 4096)+`"]`), `app "a": component "c": files[0]: path of 4096 bytes, at most 4095 are supported`},
+		{"absolute pattern", small(last, last+`files = ["/*"]`), `app "a": component "c": files[0]: path "/*" leads out of the folder`},
+		{"malformed pattern", small(last, last+`files = ["dir/[a"]`), `app "a": component "c": files[0]: pattern "dir/[a" is malformed`},
+		{"pattern that matches a pipe", small(last, last+`files = ["pi*"]`), `app "a": component "c": file "pipe": "pipe" is not a regular file`},
+		{"pattern that matches a link that leads out", small(last, last+`files = ["o*"]`), `app "a": component "c": file "out": statat out: path escapes from parent`},
+		{"folder of links that form a ring", small(last, last+`files = ["ring"]`), `app "a": component "c": file "ring` + strings.Repeat("/ring", 9) + `": statat ring` + strings.Repeat("/ring", 9) + `: too many levels of symbolic links`},
+		{"folders inside each other", small(last, last+`files = ["deep"]`), `app "a": component "c": files[0]: "deep` + strings.Repeat("/d", 65) + `": more than 64 folders inside each other`},
+		{"entry that is a number", small(last, last+`files = [1]`), `app "a": component "c": files[0]: neither a path or pattern nor {source, destination}`},
+		{"entry with a third key", small(last, last+`files = [{ source = "dir", destination = "/", mode = 1 }]`), `app "a": component "c": files[0]: neither a path or pattern nor {source, destination}`},
+		{"destination that climbs", small(last, last+`files = [{ source = "dir", destination = "/../x" }]`), `app "a": component "c": files[0]: path "../x" leads out of the folder`},
+		{"destination with a backslash", small(last, last+`files = [{ source = "c.wasm", destination = 'a\b' }]`), `app "a": component "c": files[0]: path "a\\b" is not a plain relative path`},
+		{"file as the root", small(last, last+`files = [{ source = "c.wasm", destination = "/" }]`), `app "a": component "c": files[0]: path "." is not a plain relative path`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -265,7 +266,7 @@ func TestManifestIsLookedForFirst(t *testing.T) {
 	dir := folder(t, map[string]string{"spin.toml": ""})
 	require.NoError(t, os.Truncate(filepath.Join(dir.Name(), "spin.toml"), 1<<40))
 	_, err = ResolveManifest(t.Context(), dir, openRoot(t, t.TempDir()))
-	require.EqualError(t, err, "read spin.toml: more than 4194304 bytes")
+	require.EqualError(t, err, "read spin.toml: more than 65536 bytes")
 }
 
 func FuzzManifest(f *testing.F) {

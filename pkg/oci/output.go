@@ -20,6 +20,7 @@ const (
 	maxTotalBytes = 2 << 30   // bytes received for one app: what an archive bomb can write
 	maxAssets     = 1 << 16   // static files of one app
 	maxPath       = 4095      // bytes of a path: Linux's PATH_MAX
+	maxDepth      = 64        // folders inside each other: a file is reached step by step from the top
 )
 
 // incoming is the file that holds bytes until they are known to be good.
@@ -135,7 +136,10 @@ func (o *output) copy(from, to target) error {
 
 // checkPath accepts a path of a static file: relative, without dots, and of one meaning whatever the guest's idea of paths.
 func checkPath(name string) error {
-	if len(name) > maxPath || name == "." || !fs.ValidPath(name) || strings.ContainsAny(name, "\x00\\") {
+	if len(name) > maxPath || strings.Count(name, "/") > maxDepth {
+		return fmt.Errorf("path of %d bytes and %d folders, at most %d and %d are supported", len(name), strings.Count(name, "/"), maxPath, maxDepth)
+	}
+	if name == "." || !fs.ValidPath(name) || strings.ContainsAny(name, "\x00\\") {
 		return fmt.Errorf("path %.200q is not a plain relative path", name)
 	}
 	return nil

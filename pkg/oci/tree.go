@@ -14,13 +14,10 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
-	"github.com/spinkube/containerd-shim-spin-go/pkg/oci/lockedapp"
 )
 
-const (
-	maxWalked = 1 << 18 // files and folders looked at for one app, whether they are wanted or not
-	maxDepth  = 64      // folders inside each other: each is opened from the top, step by step
-)
+// maxWalked is the most files and folders that are looked at for one app, whether they are wanted or not.
+const maxWalked = 1 << 18
 
 // stateFolder is where a host keeps the state of an app that it serves from a folder.
 const stateFolder = ".spin"
@@ -34,6 +31,9 @@ type tree struct {
 
 // cleanPath accepts a path that stays below the folder it starts from.
 func cleanPath(name string) (string, error) {
+	if len(name) > maxPath {
+		return "", fmt.Errorf("path of %d bytes, at most %d are supported", len(name), maxPath)
+	}
 	if !filepath.IsLocal(name) || strings.Contains(name, "\x00") {
 		return "", fmt.Errorf("path %.200q leads out of the folder", name)
 	}
@@ -58,14 +58,14 @@ func (t *tree) open(name string) (*os.File, error) {
 	return t.root.Open(name)
 }
 
-// read returns a document.
-func (t *tree) read(name string) ([]byte, error) {
+// read returns a document of at most that many bytes.
+func (t *tree) read(name string, most int64) ([]byte, error) {
 	f, err := t.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(&capped{r: f, most: lockedapp.MaxSize})
+	data, err := io.ReadAll(&capped{r: f, most: most})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
@@ -77,9 +77,6 @@ func (t *tree) read(name string) ([]byte, error) {
 func (t *tree) walk(dir string, depth int, visit func(name string, isDir bool) error) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%.200q: more than %d folders inside each other", dir, maxDepth)
-	}
-	if err := t.ctx.Err(); err != nil {
-		return err
 	}
 	f, err := t.root.Open(dir)
 	if err != nil {
@@ -94,6 +91,9 @@ func (t *tree) walk(dir string, depth int, visit func(name string, isDir bool) e
 		return fmt.Errorf("%.200q: more than %d files and folders", dir, maxWalked)
 	}
 	for _, entry := range entries {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
 		name, isDir := path.Join(dir, entry.Name()), entry.IsDir()
 		if name == stateFolder {
 			continue
