@@ -96,6 +96,8 @@ type InlineExport struct {
 	Name  string
 	Sort  Sort
 	Index uint32
+	// Implements is as in [ExternName].
+	Implements string
 }
 
 // CoreTypeDef is a core type; it appends to the core types. Exactly one of Func and Module is set.
@@ -138,10 +140,18 @@ func (v CoreValType) String() string {
 
 // CoreModuleType is the type of a core module: what it imports and exports.
 type CoreModuleType struct {
-	// Types is the module type's own core type index space.
-	Types   []CoreFuncType
+	// Types is the module type's own core type index space. A Desc refers to types that the module type
+	// declares before it.
+	Types   []CoreTypeDecl
 	Imports []CoreImport
 	Exports []CoreExport
+}
+
+// CoreTypeDecl is a type that a core module type declares: a function type or, if Outer is set, that of an
+// enclosing component or type (Outer.Count is at least 1: the module type has only its own types).
+type CoreTypeDecl struct {
+	CoreFuncType
+	Outer *AliasOuterDef
 }
 
 // CoreImport is an import of a core module type.
