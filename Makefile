@@ -1,0 +1,30 @@
+# Everything needs Go; `test`, `integration` and `demo` also need root, and apt for what they find missing.
+# SHARED is a folder with WIT, guests and the component model's test suite, for the tests that read them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export SHARED ?= $(abspath ../shared)
+FUZZTIME ?= 10s
+
+MODULES := . integration
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+.PHONY: test
+test: ## Set up everything and run every test
+	@{ status=0; for m in $(MODULES); do (cd $$m && go test -json ./...) || status=1; done; exit $$status; } | go run -C integration ./cmd/testsum
+
+.PHONY: check
+check: ## Check what needs no test run: format, vet, builds for both processors
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
+	@for m in $(MODULES); do (cd $$m && go vet ./...); done
+	@for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath ./...; done
+
+.PHONY: fuzz
+fuzz: ## Fuzz each reader of foreign bytes for FUZZTIME
+	@git grep -o '^func Fuzz[A-Za-z0-9_]*' -- 'pkg/**_test.go' | while IFS=: read -r file func; do \
+		echo "$${func#func } in $$(dirname $$file)"; go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); done
