@@ -1,0 +1,88 @@
+package core
+
+// Limits on the local variables of functions. wazero keeps eight bytes for each while it compiles, and six
+// bytes of a module can declare four thousand million.
+const (
+	// maxFuncLocals is the limit that browsers have.
+	maxFuncLocals = 50_000
+	// maxLocals bounds those of all functions of a module; the largest guest seen has 110,000.
+	maxLocals = 20_000_000
+)
+
+// code reads the sections whose lengths decide what wazero allocates, and which say nothing about imports
+// and exports: wazero makes room for as many elements, bytes and locals as a module claims to have, before
+// it looks whether they are there.
+func (r *reader) code(id byte) {
+	switch id {
+	case sectionStart, sectionDataCount:
+		r.u32()
+	case sectionElement:
+		r.each(r.elementSegment)
+	case sectionCode:
+		locals := 0
+		r.each(func() { r.body(&locals) })
+	case sectionData:
+		r.each(r.dataSegment)
+	}
+}
+
+// body skips a function's body, and adds the number of its local variables to locals.
+func (r *reader) body(locals *int) {
+	r.within(r.size(), func() {
+		start, n := r.pos, 0
+		r.each(func() {
+			n += int(min(r.u32(), maxFuncLocals+1))
+			r.valueType()
+			if n > maxFuncLocals {
+				r.fail(start, "a function has more than %d local variables", maxFuncLocals)
+			}
+		})
+		if *locals += n; *locals > maxLocals {
+			r.fail(start, "the functions of the module have more than %d local variables", maxLocals)
+		}
+		r.pos = r.end
+	})
+}
+
+func (r *reader) dataSegment() {
+	start := r.pos
+	switch kind := r.u32(); kind {
+	case 0:
+		r.constExpr()
+	case 1: // passive
+	case 2:
+		r.u32() // memory
+		r.constExpr()
+	default:
+		r.fail(start, "unknown kind %#x of a data segment", kind)
+	}
+	r.blob()
+}
+
+func (r *reader) elementSegment() {
+	const passive, explicit, exprs = 1, 2, 4 // explicit: an index of a table, or declarative if passive
+	start := r.pos
+	kind := r.u32()
+	if kind > passive|explicit|exprs {
+		r.fail(start, "unknown kind %#x of an element segment", kind)
+		return
+	}
+	if kind&passive == 0 {
+		if kind&explicit != 0 {
+			r.u32() // table
+		}
+		r.constExpr()
+	}
+	if kind&(passive|explicit) != 0 {
+		if kind&exprs != 0 {
+			r.valueType()
+		} else {
+			r.byte() // element kind
+		}
+	}
+	if kind&exprs != 0 {
+		r.each(r.constExpr)
+	} else {
+		r.each(func() { r.u32() })
+	}
+}
