@@ -18,6 +18,27 @@ type Call struct {
 	abi.Lowerer
 	instance *Instance
 	result   [1]uint64
+	core     []uint64 // of a call into a guest
+}
+
+// newCall returns a Call for a call that begins; endCall takes it back when the call has ended without a fault.
+func (i *Instance) newCall() *Call {
+	if n := len(i.calls); n > 0 {
+		c := i.calls[n-1]
+		i.calls = i.calls[:n-1]
+		return c
+	}
+	return &Call{instance: i}
+}
+
+func (i *Instance) endCall(c *Call) { i.calls = append(i.calls, c) }
+
+// coreValues returns room for n core values.
+func (c *Call) coreValues(n int) []uint64 {
+	if cap(c.core) < n {
+		c.core = make([]uint64, n)
+	}
+	return c.core[:n]
 }
 
 // Instance returns the instance that the guest belongs to.

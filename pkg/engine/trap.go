@@ -36,15 +36,9 @@ func (e *ExitError) Error() string { return fmt.Sprintf("guest exited with code 
 // wasmStack is how wazero begins the stack in its errors' text.
 const wasmStack = "\nwasm stack trace:\n\t"
 
-// callError turns what a call into wazero failed with into a *Trap, an *ExitError or a host's fault.
+// callError turns what a call into a guest failed with into a *Trap, an *ExitError or a host's fault.
 func callError(err error) error {
-	if exit, ok := errors.AsType[*ExitError](err); ok {
-		return exit
-	}
 	text, stack, _ := strings.Cut(err.Error(), wasmStack)
-	if host, ok := errors.AsType[*hostError](err); ok {
-		return host.err
-	}
 	trap := &Trap{Msg: strings.TrimSuffix(strings.TrimPrefix(text, "wasm error: "), " (recovered by wazero)")}
 	if stack != "" {
 		trap.Frames = strings.Split(stack, "\n\t")
@@ -53,10 +47,17 @@ func callError(err error) error {
 	if fault, ok := errors.AsType[*abi.Trap](err); ok {
 		trap.Msg = fault.Msg
 	}
+	if host, ok := errors.AsType[*hostError](err); ok {
+		own, ok := errors.AsType[*Trap](host.err)
+		if !ok {
+			return host.err
+		}
+		trap.Msg = own.Msg
+	}
 	return trap
 }
 
-// hostError carries an error that a host function returned through wazero.
+// hostError carries what a host function returned through wazero.
 type hostError struct{ err error }
 
 func (e *hostError) Error() string { return e.err.Error() }

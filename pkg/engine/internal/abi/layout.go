@@ -1,6 +1,8 @@
 package abi
 
 import (
+	"fmt"
+
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/component"
 )
 
@@ -16,7 +18,8 @@ type Layout struct {
 	kind component.Kind
 	// size and align in bytes, as elem_size and alignment of the specification.
 	size, align uint32
-	// flat is the type's core types (flatten_type).
+	// flat is the type's core types (flatten_type), of which only the first maxFlatParams+1 are kept: a
+	// type that has more never stands among core values.
 	flat []component.CoreValType
 	// fields of a record or tuple; the one element type of a list or fixed-length list.
 	fields []fieldLayout
@@ -29,6 +32,8 @@ type Layout struct {
 	disc    uint32
 	// labels is the number of flags.
 	labels int
+	// owns says whether a value may hold an own handle.
+	owns bool
 	// resource of an own or borrow.
 	resource *component.Resource
 	// typ is the type itself, for messages.
@@ -83,14 +88,10 @@ func (ls *Layouts) Of(t *component.Type) *Layout {
 		l.fields = []fieldLayout{{Layout: ls.Of(t.Elem)}}
 	case component.KindFixedList:
 		e := ls.Of(t.Elem)
-		l.size, l.align, l.count = e.size*t.Length, e.align, t.Length
+		l.size, l.align, l.count = mulSize(e.size, t.Length), e.align, t.Length
 		l.fields = []fieldLayout{{Layout: e}}
-		if len(e.flat)*int(t.Length) <= maxFlatParams {
-			for range t.Length {
-				l.flat = append(l.flat, e.flat...)
-			}
-		} else { // only "more than any limit" matters, and a length may be huge
-			l.flat = make([]component.CoreValType, maxFlatParams+1)
+		for i := uint32(0); i < t.Length && len(l.flat) <= maxFlatParams; i++ {
+			l.appendFlat(e.flat)
 		}
 	case component.KindRecord, component.KindTuple:
 		l.record(ls, t.Fields)
@@ -109,7 +110,23 @@ func (ls *Layouts) Of(t *component.Type) *Layout {
 	default:
 		panic("BUG: no layout of " + t.Kind.String())
 	}
+	l.owns = l.kind == component.KindOwn
+	for _, f := range l.fields {
+		l.owns = l.owns || f.owns
+	}
+	for _, c := range l.cases {
+		l.owns = l.owns || c != nil && c.owns
+	}
 	return l
+}
+
+// maxSize bounds the size of a value in memory, as that of a list is bounded; sizes above it are this one.
+const maxSize = maxListBytes + 1
+
+func mulSize(a, b uint32) uint32 { return uint32(min(uint64(a)*uint64(b), maxSize)) }
+
+func (l *Layout) appendFlat(flat []component.CoreValType) {
+	l.flat = append(l.flat, flat[:min(len(flat), maxFlatParams+1-len(l.flat))]...)
 }
 
 func (l *Layout) scalar(size uint32, t component.CoreValType) {
@@ -122,9 +139,9 @@ func (l *Layout) record(ls *Layouts, fields []component.Field) {
 		p := ls.Of(f.Type)
 		l.size = alignTo(l.size, p.align)
 		l.fields = append(l.fields, fieldLayout{p, l.size, len(l.flat)})
-		l.size += p.size
+		l.size = min(l.size+p.size, maxSize) // at most 2^28 each: no overflow
 		l.align = max(l.align, p.align)
-		l.flat = append(l.flat, p.flat...)
+		l.appendFlat(p.flat)
 	}
 	l.size = alignTo(l.size, l.align)
 }
@@ -147,7 +164,7 @@ func (l *Layout) variant(ls *Layouts, cases []component.Case) {
 		for i, t := range p.flat {
 			if 1+i < len(l.flat) {
 				l.flat[1+i] = join(l.flat[1+i], t)
-			} else {
+			} else if len(l.flat) <= maxFlatParams {
 				l.flat = append(l.flat, t)
 			}
 		}
@@ -188,15 +205,52 @@ type Signature struct {
 	spillParams, spillResult bool
 }
 
-// Signature returns the plan of a synchronous function of type f (flatten_functype).
-func (ls *Layouts) Signature(f *component.Func) *Signature {
+// Signature returns the plan of a synchronous function of type f (flatten_functype). It fails if a value is
+// larger than any list may be.
+func (ls *Layouts) Signature(f *component.Func) (*Signature, error) {
 	s := &Signature{params: ls.Of(&component.Type{Kind: component.KindTuple, Fields: unnamed(f.Params)})}
 	s.spillParams = len(s.params.flat) > maxFlatParams
 	if f.Result != nil {
 		s.result = ls.Of(f.Result)
 		s.spillResult = len(s.result.flat) > maxFlatResults
 	}
-	return s
+	if s.params.size >= maxSize || s.result != nil && s.result.size >= maxSize {
+		return nil, fmt.Errorf("a value of more than %d bytes", maxListBytes)
+	}
+	return s, nil
+}
+
+// SpillsParams says whether the parameters are passed in memory, SpillsResult the same of the result.
+func (s *Signature) SpillsParams() bool { return s.spillParams }
+
+// SpillsResult says whether the result is passed in memory.
+func (s *Signature) SpillsResult() bool { return s.spillResult }
+
+// InMemory says whether values of the parameters, or of the result, stand in memory: strings and lists, or
+// what is spilled.
+func (s *Signature) InMemory() (params, result bool) {
+	return s.spillParams || s.params.pointers(), s.result != nil && (s.spillResult || s.result.pointers())
+}
+
+// ResultPoints says whether the result, wherever it stands, holds strings or lists, which the receiver allocates.
+func (s *Signature) ResultPoints() bool { return s.result != nil && s.result.pointers() }
+
+// pointers says whether a value points to memory.
+func (l *Layout) pointers() bool {
+	if l.kind == component.KindString || l.kind == component.KindList {
+		return true
+	}
+	for _, f := range l.fields {
+		if f.pointers() {
+			return true
+		}
+	}
+	for _, c := range l.cases {
+		if c != nil && c.pointers() {
+			return true
+		}
+	}
+	return false
 }
 
 func unnamed(params []component.Field) []component.Field {

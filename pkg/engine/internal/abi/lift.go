@@ -347,29 +347,11 @@ func (l *Lifter) Skip(drop func(handle.Handle)) {
 			ptr, n := l.pair(p)
 			trapIf(uint64(n)*uint64(e.size) > maxListBytes, "list is too long")
 			l.check(ptr, n*e.size, e.align)
-			if e.carriesOwn() {
+			if e.owns {
 				l.push(frame{layout: p.layout, part: elemParts, count: n, inMemory: true, addr: ptr})
 			}
 		case component.KindVariant, component.KindEnum, component.KindOption, component.KindResult:
 			l.discriminant(p)
 		}
 	}
-}
-
-// carriesOwn says whether a value of the layout may hold an own handle.
-func (l *Layout) carriesOwn() bool {
-	if l.kind == component.KindOwn {
-		return true
-	}
-	for _, f := range l.fields {
-		if f.carriesOwn() {
-			return true
-		}
-	}
-	for _, c := range l.cases {
-		if c != nil && c.carriesOwn() {
-			return true
-		}
-	}
-	return false
 }

@@ -74,7 +74,21 @@ type Type struct {
 	// Resource of an own or borrow.
 	Resource *Resource
 
-	id uint32 // within the Types that interned it; 0 is not interned
+	id   uint32 // within the Types that interned it; 0 is not interned
+	size int    // see Size; 0 is not interned
+}
+
+// MaxTypeSize bounds [Type.Size]: types share their parts, so that a few bytes of a binary can spell a tree
+// that no memory holds.
+const MaxTypeSize = 100_000
+
+// Size returns the number of types that t consists of when it is spelled out, at most MaxTypeSize+1. t is
+// interned.
+func (t *Type) Size() int {
+	if t.Kind.IsPrimitive() {
+		return 1
+	}
+	return t.size
 }
 
 // Field is a field of a record or tuple, or a parameter of a function.
@@ -141,6 +155,7 @@ func Primitive(k Kind) *Type {
 // It is not safe for concurrent use.
 type Types struct {
 	byKey  map[string]*Type
+	known  map[*Type]*Type // every type that was interned, and what came of it
 	lastID uint32
 	resIDs map[*Resource]uint32
 }
@@ -151,13 +166,20 @@ func (ts *Types) Intern(t *Type) *Type {
 	if t == nil || t.Kind.IsPrimitive() {
 		return t
 	}
+	if have, ok := ts.known[t]; ok {
+		return have
+	}
 	if ts.byKey == nil {
-		ts.byKey, ts.resIDs = map[string]*Type{}, map[*Resource]uint32{}
+		ts.byKey, ts.known, ts.resIDs = map[string]*Type{}, map[*Type]*Type{}, map[*Resource]uint32{}
 	}
 	c := *t
+	c.size = 1
 	key := []byte{byte(t.Kind)}
 	child := func(p *Type) *Type {
 		p = ts.Intern(p)
+		if p != nil {
+			c.size = min(c.size+p.Size(), MaxTypeSize+1)
+		}
 		switch {
 		case p == nil:
 			key = append(key, 0)
@@ -169,6 +191,7 @@ func (ts *Types) Intern(t *Type) *Type {
 		return p
 	}
 	name := func(s string) { key = append(binary.AppendUvarint(key, uint64(len(s))), s...) }
+	key = binary.AppendUvarint(key, uint64(len(t.Fields)+len(t.Cases)+len(t.Labels))) // one of them is set
 	if t.Fields != nil {
 		c.Fields = make([]Field, len(t.Fields))
 		for i, f := range t.Fields {
@@ -196,13 +219,15 @@ func (ts *Types) Intern(t *Type) *Type {
 		}
 		key = binary.AppendUvarint(key, uint64(id))
 	}
-	if have, ok := ts.byKey[string(key)]; ok {
-		return have
+	have, ok := ts.byKey[string(key)]
+	if !ok {
+		ts.lastID++
+		c.id = ts.lastID
+		have = &c
+		ts.byKey[string(key)], ts.known[have] = have, have
 	}
-	ts.lastID++
-	c.id = ts.lastID
-	ts.byKey[string(key)] = &c
-	return &c
+	ts.known[t] = have
+	return have
 }
 
 // String returns the type as WIT writes it, with records and variants spelled out.

@@ -6,6 +6,7 @@
 //
 // Differences from the specification:
 //   - A handle's representation is a core i32 or, for a resource of the host, a Go value.
+//   - A table holds 2^20 handles, not 2^28 (Table.MAX_LENGTH).
 //   - A handle that the host lends for one call is dropped with the call's scope.
 package handle
 
@@ -15,8 +16,8 @@ import (
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/component"
 )
 
-// MaxLength is the greatest index of a table, as the specification has it (Table.MAX_LENGTH).
-const MaxLength = 1<<28 - 1
+// MaxLength is the greatest index of a table. A handle costs the host 56 bytes that no guest memory bounds.
+const MaxLength = 1<<20 - 1
 
 // The faults of table operations; each is a trap of the guest that caused it.
 var (
