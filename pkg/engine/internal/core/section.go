@@ -66,7 +66,8 @@ func (r *sections) nextSection() (section, bool) {
 	if r.pos >= r.end {
 		return section{}, false
 	}
-	s := section{start: r.pos, id: r.byte()}
+	s := section{start: r.pos}
+	s.id = r.byte()
 	if int(s.id) >= len(sectionNames) {
 		r.fail(s.start, "unknown section id %#x", s.id)
 		return s, false
