@@ -76,12 +76,12 @@ func (s *Signal) Watch(wake func()) (stop func()) {
 	}
 }
 
-// Wait blocks until at least one of ws is ready, and returns the indices of those that are. It fails only
-// if ctx ends.
+// Wait blocks until at least one of ws, of which there must be one, is ready, and returns the indices of
+// those that are. It fails only if ctx ends.
 func Wait(ctx context.Context, ws ...Waitable) ([]uint32, error) {
-	if in, ok := ws[0].(*Input); ok && len(ws) == 1 {
+	if in, ok := ws[0].(*Input); ok && len(ws) == 1 && in.paced == nil {
 		// There is nothing else to wait for: read on this goroutine instead of starting one.
-		return []uint32{0}, in.await(ctx)
+		return []uint32{0}, in.fill(ctx, chunk)
 	}
 	if ready := readyOf(ws); len(ready) > 0 {
 		return ready, nil

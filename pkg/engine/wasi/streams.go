@@ -25,8 +25,9 @@ type Source interface {
 }
 
 // Input is the representation of [InputStream]: a stream of bytes to the guest. It reads its source on
-// the guest's goroutine where the guest blocks. Only where the guest wants to do something else
-// meanwhile, a goroutine reads one chunk ahead; it ends with that chunk, or with Close.
+// the guest's goroutine, as many bytes as the guest asks for. Only where the guest wants to do something
+// else while a source that is no Waitable blocks, a goroutine reads one chunk ahead; it ends with that
+// chunk, or with Close.
 //
 // An Input is used by the goroutine of its guest. As a [Waitable] it is ready when a read would not
 // block.
@@ -41,8 +42,7 @@ type Input struct {
 	err    error              // guarded by mu: what the source ended with; io.EOF once that was told
 	ahead  context.CancelFunc // guarded by mu: ends the goroutine that reads ahead; nil if there is none
 	closed bool               // guarded by mu
-	// loaded is turned off and on by the goroutine that reads ahead, when it starts and ends.
-	loaded Signal
+	loaded Signal             // set while mu is held: off while ahead is set
 }
 
 // NewInput returns a stream that reads src. ctx is the context of the instance: if it ends while the
@@ -52,7 +52,7 @@ func NewInput(ctx context.Context, src Source) *Input {
 	return &Input{ctx: ctx, src: src, paced: paced}
 }
 
-// buffers holds the buffers of streams that were closed.
+// buffers holds buffers that no call or stream uses.
 var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // settled says whether a read has an answer without asking the source.
@@ -60,15 +60,15 @@ var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 // +checklocks:in.mu
 func (in *Input) settled() bool { return len(in.data) > 0 || in.err != nil || in.closed }
 
-// load reads the next bytes.
+// load reads at most n of the next bytes.
 //
-// Preconditions: the caller owns in.buf.
-func (in *Input) load(ctx context.Context) ([]byte, error) {
+// Preconditions: the caller owns in.buf; n is at most chunk.
+func (in *Input) load(ctx context.Context, n uint64) ([]byte, error) {
 	if in.buf == nil {
 		in.buf = buffers.Get().(*[chunk]byte)
 	}
-	n, err := in.src.Read(ctx, in.buf[:])
-	return in.buf[:n], err
+	got, err := in.src.Read(ctx, in.buf[:n])
+	return in.buf[:got], err
 }
 
 // Ready says whether a read would not block. If that is not known it begins to read.
@@ -91,12 +91,12 @@ func (in *Input) Ready() bool {
 }
 
 func (in *Input) readAhead(ctx context.Context) {
-	data, err := in.load(ctx)
+	data, err := in.load(ctx, chunk)
 	in.mu.Lock()
+	defer in.mu.Unlock()
 	in.data, in.err = data, err
 	in.ahead()
 	in.ahead = nil
-	in.mu.Unlock()
 	in.loaded.Set(true)
 }
 
@@ -108,8 +108,9 @@ func (in *Input) Watch(wake func()) (stop func()) {
 	return in.loaded.Watch(wake)
 }
 
-// await blocks until a read does not block. It fails only if ctx ends.
-func (in *Input) await(ctx context.Context) error {
+// fill blocks until a read does not block; if it must it reads at most n bytes. It fails only if ctx
+// ends.
+func (in *Input) fill(ctx context.Context, n uint64) error {
 	for {
 		in.mu.Lock()
 		settled, ahead := in.settled(), in.ahead != nil
@@ -122,7 +123,7 @@ func (in *Input) await(ctx context.Context) error {
 				return err
 			}
 		default:
-			data, err := in.load(ctx)
+			data, err := in.load(ctx, n)
 			if err != nil && ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -133,24 +134,23 @@ func (in *Input) await(ctx context.Context) error {
 	}
 }
 
-// take returns at most limit bytes. Unless block is set these may be none; with it they are none only if
-// limit is 0. They are valid until the next call. The error is what the source ended with, and io.EOF
-// from then on.
+// take returns at most limit bytes, which are valid until release: the caller calls it when it is done
+// with them. Unless block is set these may be none; with it they are none only if limit is 0. The error
+// is what the source ended with, and io.EOF from then on.
 func (in *Input) take(limit uint64, block bool) ([]byte, error) {
 	if limit > 0 && (block || in.Ready()) {
-		if err := in.await(in.ctx); err != nil {
+		if err := in.fill(in.ctx, min(limit, chunk)); err != nil {
 			return nil, err
 		}
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.closed {
+	switch {
+	case in.closed:
 		return nil, io.EOF
-	}
-	if in.ahead != nil {
+	case in.ahead != nil:
 		return nil, nil
-	}
-	if len(in.data) == 0 && in.err != nil {
+	case len(in.data) == 0 && in.err != nil:
 		err := in.err
 		in.err = io.EOF
 		return nil, err
@@ -161,6 +161,16 @@ func (in *Input) take(limit uint64, block bool) ([]byte, error) {
 	return out, nil
 }
 
+// release gives the buffer back if nothing is left in it, so that a stream that is only open holds none.
+func (in *Input) release() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ahead == nil && in.buf != nil && len(in.data) == 0 {
+		buffers.Put(in.buf)
+		in.buf, in.data = nil, nil
+	}
+}
+
 // Close ends the stream and closes its source; reads then find it closed. It may be called twice.
 func (in *Input) Close() {
 	in.mu.Lock()
@@ -169,17 +179,16 @@ func (in *Input) Close() {
 		return
 	}
 	in.closed = true
-	if in.ahead != nil {
-		in.ahead()
-		in.mu.Unlock()
-		_, _ = Wait(context.Background(), &in.loaded)
-		in.mu.Lock()
-	}
-	if in.buf != nil {
-		buffers.Put(in.buf)
-		in.buf, in.data = nil, nil
-	}
+	ahead := in.ahead
 	in.mu.Unlock()
+	if ahead != nil {
+		ahead()
+		_, _ = Wait(context.Background(), &in.loaded) // no error: the context does not end
+	}
+	in.mu.Lock()
+	in.data = nil
+	in.mu.Unlock()
+	in.release()
 	in.src.Close()
 }
 
@@ -273,6 +282,7 @@ func (out *Output) splice(in *Input, limit uint64, block bool) (int, error) {
 		return 0, err
 	}
 	b, err := in.take(min(limit, room), block)
+	defer in.release()
 	if err != nil || len(b) == 0 {
 		return 0, err
 	}
@@ -324,6 +334,7 @@ func inputRead(block bool) engine.HostFunc {
 	return func(c *engine.Call) error {
 		in := engine.Rep[*Input](c)
 		b, err := in.take(c.U64(), block)
+		defer in.release()
 		if end := putStreamResult(c, err); err != nil {
 			return end
 		}
@@ -337,6 +348,7 @@ func inputSkip(block bool) engine.HostFunc {
 	return func(c *engine.Call) error {
 		in := engine.Rep[*Input](c)
 		b, err := in.take(c.U64(), block)
+		defer in.release()
 		if end := putStreamResult(c, err); err != nil {
 			return end
 		}
