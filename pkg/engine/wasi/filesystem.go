@@ -81,6 +81,12 @@ type file struct {
 // newFile returns f with one reference. It is counted already.
 func newFile(f *os.File, open *openFiles) *file { return &file{f, open, 1} }
 
+// stream returns a source of the bytes of f from offset at on. It has a reference of its own.
+func (f *file) stream(at int64) *fileSource {
+	f.refs++
+	return &fileSource{file: f, at: at}
+}
+
 func (f *file) release() {
 	if f.refs--; f.refs == 0 {
 		f.Close()
@@ -347,8 +353,7 @@ func descriptorReadViaStream(c *engine.Call) error {
 		err = syscall.EINVAL
 	}
 	if putFileResult(c, err) {
-		f.refs++
-		c.PutOwn(NewInput(c.Context(), &fileSource{file: f, at: int64(offset)}))
+		c.PutOwn(NewInput(c.Context(), f.stream(int64(offset))))
 	}
 	return nil
 }
