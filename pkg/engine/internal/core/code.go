@@ -1,13 +1,29 @@
 package core
 
-// Limits on the local variables of functions. wazero keeps eight bytes for each while it compiles, and six
-// bytes of a module can declare four thousand million.
+// Limits on what few bytes of a module can declare many of.
 const (
-	// maxFuncLocals is the limit that browsers have.
+	// maxElements bounds the initial elements of a module's tables, for which wazero needs eight bytes each;
+	// it is the limit that browsers have for a table.
+	maxElements = 10_000_000
+	// maxFuncLocals bounds the local variables of a function, for which wazero needs eight bytes each while it
+	// compiles; it is the limit that browsers have.
 	maxFuncLocals = 50_000
-	// maxLocals bounds those of all functions of a module; the largest guest seen has 110,000.
+	// maxLocals bounds those of all functions of a module; StarlingMonkey has 51,000.
 	maxLocals = 20_000_000
 )
+
+// table reads a table of the table section, where an initial value may stand with it.
+func (m *module) table(r *reader) {
+	const hasInit = 0x40
+	start := r.pos
+	if r.pos < r.end && r.buf[r.pos] == hasInit {
+		r.fail(start, "tables with an initial value are not supported")
+	}
+	t := m.add(r.tableType())
+	if m.elements += uint64(t.Limits.Min); m.elements > maxElements {
+		r.fail(start, "the tables of the module have more than %d elements", maxElements)
+	}
+}
 
 // code reads the sections whose lengths decide what wazero allocates, and which say nothing about imports
 // and exports: wazero makes room for as many elements, bytes and locals as a module claims to have, before

@@ -140,6 +140,7 @@ func TestErrors(t *testing.T) {
 		{"export of an unknown function", preamble + "\x07\x05\x01\x01f\x00\x00", `at 0xd (export section): export "f" is of func 0, the module has 0`},
 		{"GC type", preamble + "\x01\x02\x01\x5f", "at 0xb (type section): types of the GC proposal are not supported"},
 		{"64-bit memory", preamble + "\x05\x03\x01\x04\x00", "at 0xb (memory section): flags 0x4 of limits are not supported"},
+		{"large table", preamble + "\x04\x07\x01\x70\x00\x81\xad\xe2\x04", "at 0xb (table section): the tables of the module have more than 10000000 elements"},
 		{"many locals", preamble + "\x0a\x08\x01\x06\x01\xd1\x86\x03\x7f\x0b", "at 0xc (code section): a function has more than 50000 local variables"},
 		{"all locals", preamble + "\x0a\x0a\x01\x08\x01\xff\xff\xff\xff\x0f\x7f\x0b", "at 0xc (code section): a function has more than 50000 local variables"},
 		{"claim of much data", preamble + "\x0b\x09\x01\x01\xff\xff\xff\xff\x0f\x00\x00", "at 0xc (data section): unexpected end: length 4294967295, 2 bytes are left"},

@@ -98,6 +98,8 @@ type module struct {
 	// items are the other index spaces.
 	items   [kindCount][]Type
 	exports []Export
+	// elements is the initial size of all tables that the module defines.
+	elements uint64
 }
 
 // parse reads the sections up to last.
@@ -129,7 +131,7 @@ func (m *module) section(r *reader, id byte) {
 	case sectionFunction:
 		r.each(func() { m.function(r) })
 	case sectionTable:
-		r.each(func() { m.add(r.table()) })
+		r.each(func() { m.table(r) })
 	case sectionMemory:
 		r.each(func() { m.add(Type{Kind: KindMemory, Limits: r.limits()}) })
 	case sectionTag:
@@ -245,15 +247,6 @@ func (r *reader) valueType() byte {
 		r.fail(start, "unknown value type %#x", b)
 	}
 	return 0
-}
-
-// table reads a table of the table section, where an initial value may stand with it.
-func (r *reader) table() Type {
-	const hasInit = 0x40
-	if r.pos < r.end && r.buf[r.pos] == hasInit {
-		r.fail(r.pos, "tables with an initial value are not supported")
-	}
-	return r.tableType()
 }
 
 func (r *reader) tableType() Type {
