@@ -275,7 +275,7 @@ func (r *imageResolver) source(ctx context.Context, s *lockedapp.Source) error {
 		// Another component has the same source.
 	case s.Inline != nil:
 		var err error
-		if d, err = r.out.component(bytes.NewReader(s.Inline), ""); err != nil {
+		if d, err = r.out.component(bytes.NewReader(s.Inline), d); err != nil {
 			return err
 		}
 	case d == "":
@@ -303,7 +303,7 @@ func (r *imageResolver) file(ctx context.Context, to target, ref lockedapp.Conte
 	}
 	switch layer, ok := r.layers[ref.Digest]; {
 	case ref.Inline != nil:
-		return r.out.asset(to, bytes.NewReader(ref.Inline), "")
+		return r.out.asset(to, bytes.NewReader(ref.Inline), ref.Digest)
 	case ref.Digest == "":
 		return fmt.Errorf("source %.200q is not in the image", ref.Source)
 	case !ok:

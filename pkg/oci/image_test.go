@@ -49,7 +49,7 @@ func TestResolveSpinArtifactWithRealGuests(t *testing.T) {
 	  ],
 	  "components": [
 	    {"id": "hello", "metadata": {"key_value_stores": ["default"]}, "source": `+byDigest(helloLayer)+`, "env": {"LEVEL": "info"},
-	     "files": [`+at("img/a.png", image)+`, `+at("img/b.png", image)+`, {"inline": "aGk", "path": "hi.txt"}, {"inline": "", "path": "empty"}]},
+	     "files": [`+at("img/a.png", image)+`, `+at("img/b.png", image)+`, {"inline": "aGk", "digest": "sha256:8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4", "path": "hi.txt"}, {"inline": "", "path": "empty"}]},
 	    {"id": "rust", "source": `+byDigest(rustLayer)+`, "files": [`+at("img/a.png", image)+`]},
 	    {"id": "js", "source": `+byDigest(jsLayer)+`},
 	    {"id": "again", "source": `+byDigest(helloLayer)+`},
@@ -224,6 +224,9 @@ func TestResolveRefuses(t *testing.T) {
 	}{
 		{"manifest that is not there", func(s *store) ocispec.Descriptor { return ocispec.Descriptor{Digest: absent, Size: 2} },
 			`read manifest: open blob ` + absent + `: statat blobs/sha256/` + absent[7:] + `: no such file or directory`},
+		{"inlined content of another digest", func(s *store) ocispec.Descriptor {
+			return s.push(shop(inline, `[{"inline":"aGk","digest":"`+absent+`","path":"a"}]`))
+		}, cart + `file "a": its digest is sha256:8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4, not ` + absent},
 		{"digest that is a path", func(s *store) ocispec.Descriptor {
 			return ocispec.Descriptor{Digest: "sha256:../../../../../../../../etc/passwd", Size: 2}
 		}, `read manifest: digest "sha256:../../../../../../../../etc/passwd" is not a sha256 digest`},

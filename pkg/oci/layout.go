@@ -82,7 +82,7 @@ func (t *tree) lockedComponent(o *output, c *lockedapp.Component) error {
 
 func (t *tree) lockedSource(o *output, ref lockedapp.ContentRef) (digest.Digest, error) {
 	if ref.Inline != nil {
-		return o.component(bytes.NewReader(ref.Inline), "")
+		return o.component(bytes.NewReader(ref.Inline), ref.Digest)
 	}
 	name, err := t.place(ref)
 	if err != nil {
@@ -103,7 +103,7 @@ func (t *tree) lockedFile(o *output, component string, file lockedapp.File) erro
 		if err := checkPath(to); err != nil {
 			return err
 		}
-		return o.asset(target{component, to}, bytes.NewReader(file.Inline), "")
+		return o.asset(target{component, to}, bytes.NewReader(file.Inline), file.Digest)
 	}
 	name, err := t.place(file.ContentRef)
 	if err != nil {

@@ -91,7 +91,7 @@ type File struct {
 }
 
 // ContentRef says where bytes are: in a place (a `file:` URL or a path), in a blob of that digest, or here. One of the
-// three is always set; a digest may accompany a place.
+// three is always set; a digest may accompany a place or, as `spin registry push` writes it, inlined content.
 type ContentRef struct {
 	Source string        `json:"source,omitempty"`
 	Digest digest.Digest `json:"digest,omitempty"`

@@ -154,7 +154,7 @@ func TestDecodeRefuses(t *testing.T) {
 			`locked app: component 0: id of 129 bytes, at most 128 are supported`},
 		{"source without content", doc(`{"inline":"AA"}`, `{"content_type":"application/wasm"}`),
 			`locked app: component "c": source: neither source nor digest nor inline`},
-		{"source twice", doc(`"inline":"AA"`, `"inline":"AA","source":"a.wasm"`), `locked app: component "c": source: inline beside source or digest`},
+		{"source twice", doc(`"inline":"AA"`, `"inline":"AA","source":"a.wasm"`), `locked app: component "c": source: inline beside source`},
 		{"digest of another algorithm", doc(`"inline":"AA"`, `"digest":"sha512:00"`), `locked app: component "c": source: digest "sha512:00" is not a sha256 digest`},
 		{"digest that climbs", doc(`"inline":"AA"`, `"digest":"sha256:../../`+strings.Repeat("a", 58)+`"`),
 			`locked app: component "c": source: digest "sha256:../../` + strings.Repeat("a", 58) + `" is not a sha256 digest`},

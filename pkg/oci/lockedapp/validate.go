@@ -98,8 +98,8 @@ func (r *ContentRef) validate() error {
 	if r.Source == "" && r.Digest == "" && r.Inline == nil {
 		return errors.New("neither source nor digest nor inline")
 	}
-	if r.Inline != nil && (r.Source != "" || r.Digest != "") {
-		return errors.New("inline beside source or digest")
+	if r.Inline != nil && r.Source != "" {
+		return errors.New("inline beside source")
 	}
 	if r.Digest == "" {
 		return nil
