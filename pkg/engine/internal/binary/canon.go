@@ -95,7 +95,7 @@ func (d *decoder) canon(at component.At) component.Definition {
 // canonOptions reads the options of a canonical definition. Each kind may be given once.
 func (d *decoder) canonOptions() (o component.CanonOptions) {
 	encoded := false
-	for range d.count(maxItems) {
+	for range d.count() {
 		start := d.pos
 		var again bool
 		switch b := d.byte(); b {

@@ -46,7 +46,7 @@ func (d *decoder) coreValType() component.CoreValType {
 
 func (d *decoder) coreModuleType() *component.CoreModuleType {
 	m := &component.CoreModuleType{}
-	for range d.count(maxItems) {
+	for range d.count() {
 		start := d.pos
 		switch b := d.byte(); b {
 		case 0x00:

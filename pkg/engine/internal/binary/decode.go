@@ -37,13 +37,13 @@ func (e *FormatError) Error() string {
 }
 
 // Limits on what a file may make the decoder, and what follows it, build. They are far above what tools
-// produce (a JavaScript application has 860 definitions) and keep the decoded form of a hostile file
-// within some 50 MB.
+// produce (a JavaScript application has 860 definitions) and keep the decoded form of a hostile file below
+// 100 MB.
 const (
 	// maxDefinitions bounds the definitions of a file, those of nested components and types included.
 	maxDefinitions = 200_000
-	// maxItems bounds each list inside a definition: fields, arguments, inline exports, …
-	maxItems = 100_000
+	// maxElements bounds the elements of all vectors of a file: definitions, fields, arguments, exports, …
+	maxElements = 500_000
 	// maxNameLen bounds names, in bytes.
 	maxNameLen = 100_000
 	// maxDepth bounds how deep components and types nest, so that recursion over them is safe.
@@ -71,6 +71,7 @@ type decoder struct {
 	section     string
 	depth       int
 	definitions int
+	elements    int
 	err         *FormatError
 }
 
@@ -173,7 +174,7 @@ func (d *decoder) sectionBody(id byte, c *component.Component) {
 
 // defineAll decodes a vector of definitions.
 func (d *decoder) defineAll(defs *[]component.Definition, one func(component.At) component.Definition) {
-	for range d.count(maxDefinitions) {
+	for range d.count() {
 		d.define(defs, one)
 		if d.err != nil {
 			return

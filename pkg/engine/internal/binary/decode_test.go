@@ -124,13 +124,13 @@ func TestLimits(t *testing.T) {
 		{"deep components", nestedComponents(100), ""},
 		{"too deep components", nestedComponents(101), "nesting is deeper than 100"},
 		{"many definitions", section(7, "\xc0\x9a\x0c"+strings.Repeat("\x73", 200_000)), ""},
-		{"too many definitions", section(7, "\xc1\x9a\x0c"+strings.Repeat("\x73", 200_001)), "the limit is 200000"},
+		{"too many definitions", section(7, "\xc1\x9a\x0c"+strings.Repeat("\x73", 200_001)), "more than 200000 definitions"},
 		{
-			"too many definitions in many sections", append(section(7, "\xc0\x9a\x0c"+strings.Repeat("\x73", 200_000)), "\x07\x02\x01\x73"...),
+			"too many definitions in two sections", append(section(7, "\xc0\x9a\x0c"+strings.Repeat("\x73", 200_000)), "\x07\x02\x01\x73"...),
 			"more than 200000 definitions",
 		},
-		{"many items", section(7, "\x01\x6f\xa0\x8d\x06"+strings.Repeat("\x73", 100_000)), ""},
-		{"too many items", section(7, "\x01\x6f\xa1\x8d\x06"+strings.Repeat("\x73", 100_001)), "the limit is 100000"},
+		{"many elements", section(7, "\x01\x6f\x9f\xc2\x1e"+strings.Repeat("\x73", 499_999)), ""},
+		{"too many elements", section(7, "\x01\x6f\xa0\xc2\x1e"+strings.Repeat("\x73", 500_000)), "more than 500000 elements"},
 		{"long name", section(0, "\xa0\x8d\x06"+strings.Repeat("a", 100_000)), ""},
 		{"too long name", section(0, "\xa1\x8d\x06"+strings.Repeat("a", 100_001)), "the limit is 100000"},
 	} {

@@ -38,7 +38,7 @@ func (d *decoder) externName() component.ExternName {
 
 func (d *decoder) attributes(n *component.ExternName) {
 	var seen [3]bool
-	for range d.count(maxItems) {
+	for range d.count() {
 		start := d.pos
 		kind := d.byte()
 		if int(kind) >= len(seen) {

@@ -41,15 +41,15 @@ func (d *decoder) u32() uint32 {
 }
 
 // count reads the length of a vector, each of whose elements has at least one byte.
-func (d *decoder) count(limit int) int {
+func (d *decoder) count() int {
 	start := d.pos
 	n := d.u32()
 	if left := d.end - d.pos; int64(n) > int64(left) {
 		d.fail(start, "unexpected end: a vector has %d elements, %d bytes are left", n, left)
 		return 0
 	}
-	if int(n) > limit {
-		d.fail(start, "a vector has %d elements, the limit is %d", n, limit)
+	if d.elements += int(n); d.elements > maxElements {
+		d.fail(start, "the vectors of the file have more than %d elements", maxElements)
 		return 0
 	}
 	return int(n)
@@ -57,7 +57,7 @@ func (d *decoder) count(limit int) int {
 
 // vec decodes a vector.
 func vec[T any](d *decoder, elem func() T) []T {
-	n := d.count(maxItems)
+	n := d.count()
 	if n == 0 {
 		return nil
 	}
