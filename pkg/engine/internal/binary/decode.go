@@ -4,7 +4,7 @@
 // https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md; each section has a file
 // of its own, in which the functions carry the names of the grammar's productions. Decoding checks what
 // the grammar says and what a [component.Component] cannot express (a canonical option given twice);
-// whether indices exist and types fit is for package component to validate.
+// whether indices exist and types fit is for package link.
 //
 // Differences from the specification:
 //   - value sections, thread built-ins, stream.forward and future.forward, and core types of the GC
@@ -75,7 +75,7 @@ type decoder struct {
 	err         *FormatError
 }
 
-// The versions and layers of the preamble, as the four bytes after the magic.
+// The preambles: magic, version and layer.
 const (
 	magic              = "\x00asm"
 	coreModulePreamble = magic + "\x01\x00\x00\x00"
