@@ -66,6 +66,7 @@ var layers = map[string][]string{
 var testLayers = map[string][]string{
 	"engine/internal/binaryencoding": {"engine/internal/component"},
 	"engine/internal/spectest":       {"engine", "engine/internal/"},
+	"engine/internal/passthrough":    {"engine", "engine/internal/"},
 }
 
 // owners says which packages may import a module from outside, where that is worth a rule. The longest matching prefix decides.
