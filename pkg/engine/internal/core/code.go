@@ -1,10 +1,14 @@
 package core
 
+import "encoding/binary"
+
 // Limits on what few bytes of a module can declare many of.
 const (
-	// maxElements bounds the initial elements of a module's tables, for which wazero needs eight bytes each;
-	// it is the limit that browsers have for a table.
+	// maxElements bounds the initial elements of a module's tables, and what each table grows to; wazero needs
+	// eight bytes for each. It is the limit that browsers have for a table.
 	maxElements = 10_000_000
+	// maxTables bounds the tables of a module, each of which may grow; toolchains make one or two.
+	maxTables = 100
 	// maxFuncLocals bounds the local variables of a function, for which wazero needs eight bytes each while it
 	// compiles; it is the limit that browsers have.
 	maxFuncLocals = 50_000
@@ -20,9 +24,31 @@ func (m *module) table(r *reader) {
 		r.fail(start, "tables with an initial value are not supported")
 	}
 	t := m.add(r.tableType())
+	if len(m.items[KindTable]) > maxTables {
+		r.fail(start, "more than %d tables", maxTables)
+	}
 	if m.elements += uint64(t.Limits.Min); m.elements > maxElements {
 		r.fail(start, "the tables of the module have more than %d elements", maxElements)
 	}
+}
+
+// boundedTables reads the table section and returns it with no table that can outgrow maxElements: what a table
+// takes is the host's memory, which no limit of the guest's own memory bounds.
+func (m *module) boundedTables(r *reader) []byte {
+	first := len(m.items[KindTable])
+	m.section(r, sectionTable)
+	tables := m.items[KindTable][first:]
+	body := binary.AppendUvarint(nil, uint64(len(tables)))
+	for _, t := range tables {
+		most := uint32(maxElements)
+		if t.Limits.HasMax {
+			most = min(most, t.Limits.Max)
+		}
+		const hasMax = 1
+		body = append(body, t.Value, hasMax)
+		body = binary.AppendUvarint(binary.AppendUvarint(body, uint64(t.Limits.Min)), uint64(most))
+	}
+	return appendBlob([]byte{sectionTable}, body)
 }
 
 // code reads the sections whose lengths decide what wazero allocates, and which say nothing about imports

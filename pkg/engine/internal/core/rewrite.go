@@ -7,7 +7,7 @@ import (
 
 // RewriteImports returns a copy of module in which each import has the names that rename says; i counts
 // the imports. Custom sections are dropped, except for the names of the module and its functions, which
-// traps show; everything else stays as it is.
+// traps show, and tables get a maximum; everything else stays as it is.
 //
 // The copy is safe to compile: RewriteImports checks whatever wazero would allocate memory by, see
 // code.go. An error is a [*FormatError].
@@ -28,6 +28,8 @@ func RewriteImports(wasm []byte, rename func(i int, imp Import) (module, name st
 				}
 			case sectionImport:
 				parts = append(parts, m.renamed(r, rename))
+			case sectionTable:
+				parts = append(parts, m.boundedTables(r))
 			case sectionStart, sectionElement, sectionCode, sectionData, sectionDataCount:
 				r.code(s.id)
 				parts = append(parts, wasm[s.start:s.end])
