@@ -1,0 +1,320 @@
+package wasihttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine"
+)
+
+const (
+	// maxPending is how much of a body without content-length waits for more or for its end: a response that
+	// is no larger leaves as one packet with its length.
+	maxPending = 4 << 10
+	// flushDelay bounds how long what the guest wrote waits. It leaves earlier where the guest begins to wait
+	// for something of HTTP, or ends the body.
+	flushDelay = 500 * time.Microsecond
+	// drainable is how much of an unread request body net/http reads to keep a connection.
+	drainable = 256 << 10
+	// writeRoom is what the guest may write at once.
+	writeRoom = 64 << 10
+)
+
+// The faults of an answer; [Proxy.Handle] says when.
+var (
+	// ErrNoResponse says that the guest returned without an answer.
+	ErrNoResponse = errors.New("guest returned without a response")
+	// ErrBodyUnfinished says that the guest left the body of its answer without finishing it.
+	ErrBodyUnfinished = errors.New("guest did not finish the response's body")
+
+	errContentLength = errors.New("guest's response has an invalid content-length")
+)
+
+// response is the answer to one request, on its way to the client. It is the [destination] of its body.
+//
+// Bytes go to the client at the end of the body, when there are more than maxPending, when the guest begins to
+// wait, and flushDelay after they were written; see "When does a response leave?" in RATIONALE.md.
+type response struct {
+	r       *http.Request
+	w       http.ResponseWriter
+	control *http.ResponseController
+	request *bodyReader
+
+	// refused is why the guest has no answer, from its own mouth.
+	refused error
+
+	mu        sync.Mutex
+	status    int         // guarded by mu; 0 before set
+	length    int64       // guarded by mu: the content-length that the guest gave, or -1
+	pending   []byte      // guarded by mu: the body so far; nil once it was committed
+	written   int64       // guarded by mu: of the body, what HEAD does not send included
+	committed bool        // guarded by mu: w has the head
+	unflushed bool        // guarded by mu: w may keep something, or pending does; timer runs
+	timer     *time.Timer // guarded by mu
+	err       error       // guarded by mu: of writing
+	ended     ended       // guarded by mu
+	handled   bool        // guarded by mu: w is no longer ours
+
+	deadlines sync.Mutex
+	done      bool // guarded by deadlines: no deadline may be set any more
+}
+
+// responseOutparam is the representation of [ResponseOutparam].
+type responseOutparam struct{ p *response }
+
+func responseOutparamSet(c *engine.Call) error {
+	p := engine.Rep[*responseOutparam](c).p
+	if !c.Result() {
+		p.refused = errorCode(c)
+		return nil
+	}
+	return p.set(c.Context(), engine.Rep[*outgoingResponse](c))
+}
+
+// set makes o the answer.
+func (p *response) set(ctx context.Context, o *outgoingResponse) error {
+	defer o.drop()
+	length, ok := o.length()
+	if !ok {
+		p.refused = errContentLength
+		return nil
+	}
+	p.mu.Lock()
+	h := p.w.Header()
+	for _, e := range o.headers.entries {
+		h.Add(e.name, e.value)
+	}
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // else net/http guesses one
+	}
+	p.status, p.length = o.status, length
+	p.later()
+	p.mu.Unlock()
+	if o.body == nil {
+		if length > 0 && p.hasBody() {
+			p.abort()
+		} else {
+			p.finish(nil)
+		}
+		return nil
+	}
+	o.sent = true
+	return p.failed(o.body.attach(ctx, p))
+}
+
+// failed returns what of an error of writing ends the instance: that of the client does not.
+func (p *response) failed(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil
+	}
+	return err
+}
+
+// hasBody says whether the client gets a body.
+func (p *response) hasBody() bool {
+	return p.r.Method != http.MethodHead && p.status != http.StatusNoContent && p.status != http.StatusNotModified
+}
+
+// later makes sure that what was written leaves soon.
+//
+// +checklocks:p.mu
+func (p *response) later() {
+	if p.unflushed {
+		return
+	}
+	p.unflushed = true
+	if p.timer == nil {
+		p.timer = time.AfterFunc(flushDelay, p.flush)
+	} else {
+		p.timer.Reset(flushDelay)
+	}
+}
+
+// flush sends what was written.
+func (p *response) flush() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unflushed && !p.handled {
+		p.flushLocked()
+	}
+}
+
+// +checklocks:p.mu
+func (p *response) flushLocked() {
+	p.commit()
+	p.unflushed = false
+	p.timer.Stop()
+	if p.err == nil {
+		p.err = p.control.Flush()
+	}
+}
+
+// commit hands the head to net/http, and what is pending of the body.
+//
+// +checklocks:p.mu
+func (p *response) commit() {
+	if p.committed {
+		return
+	}
+	p.committed = true
+	if p.request.end() == nil {
+		// The guest may read on while it writes. Recorders and HTTP/2 need not be asked.
+		_ = p.control.EnableFullDuplex()
+		if p.r.ProtoMajor == 1 && (!p.request.used || p.request.released) && (p.r.ContentLength < 0 || p.r.ContentLength > drainable) {
+			p.w.Header().Set("Connection", "close") // what is left is too much to be read for the next request
+		}
+	}
+	p.w.WriteHeader(p.status)
+	pending := p.pending
+	p.pending = nil
+	if len(pending) > 0 {
+		p.send(pending)
+	}
+}
+
+// send hands b to net/http.
+//
+// +checklocks:p.mu
+func (p *response) send(b []byte) {
+	if p.err == nil {
+		_, p.err = p.w.Write(b)
+	}
+}
+
+// write implements [destination].
+func (p *response) write(ctx context.Context, b []byte) error {
+	defer context.AfterFunc(ctx, p.cutOff)()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.written += int64(len(b))
+	switch {
+	case p.err != nil:
+	case !p.hasBody():
+		if p.written > maxPending && !p.committed {
+			p.commit() // so that HEAD has a content-length where GET has one
+		}
+	case !p.committed && p.length < 0 && len(p.pending)+len(b) <= maxPending:
+		p.pending = append(p.pending, b...)
+	default:
+		p.commit()
+		p.send(b)
+	}
+	if p.err != nil {
+		return &ErrorCode{Case: ConnectionTerminated}
+	}
+	p.later()
+	return nil
+}
+
+// finish implements [destination]: it sends the end where net/http can do that before the guest returns, which
+// is where the length of the body is known.
+func (p *response) finish(trailers http.Header) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = finished
+	if p.err != nil {
+		return
+	}
+	known := p.length >= 0
+	if !p.committed && !known && len(trailers) == 0 {
+		known = true
+		if p.hasBody() || p.r.Method == http.MethodHead && p.written > 0 {
+			p.w.Header().Set("Content-Length", strconv.FormatInt(p.written, 10))
+		}
+	}
+	if len(trailers) > 0 {
+		p.later()
+		p.flushLocked() // else net/http gives the body a length, and it can have no trailers
+		h := p.w.Header()
+		for name, values := range trailers {
+			h[http.TrailerPrefix+name] = values
+		}
+	} else if known {
+		p.later()
+		p.flushLocked()
+	}
+}
+
+// abort implements [destination].
+func (p *response) abort() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = aborted
+}
+
+// Room implements [wasi.Pacer]: the guest waits for the client in write.
+func (p *response) Room() int { return writeRoom }
+
+// Ready implements [wasi.Pacer].
+func (p *response) Ready() bool { return true }
+
+// Watch implements [wasi.Pacer].
+func (p *response) Watch(func()) (stop func()) { return func() {} }
+
+// cutOff ends writes to the client that block.
+func (p *response) cutOff() {
+	p.setDeadline(p.control.SetWriteDeadline)
+}
+
+// interruptRequest ends a read from the client that blocks.
+func (p *response) interruptRequest() {
+	p.setDeadline(p.control.SetReadDeadline)
+}
+
+func (p *response) setDeadline(set func(time.Time) error) {
+	p.deadlines.Lock()
+	defer p.deadlines.Unlock()
+	if !p.done {
+		_ = set(time.Unix(1, 0)) // long ago; a recorder has no deadlines, and does not block
+	}
+}
+
+// end is when the guest has returned, or failed with err. It returns the error of the request.
+func (p *response) end(err error) error {
+	p.request.stop()
+	p.deadlines.Lock()
+	p.done = true
+	p.deadlines.Unlock()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handled = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	complete := p.ended == finished && p.err == nil
+	if p.status != 0 && p.unflushed && !complete && p.err == nil {
+		p.flushLocked() // what the guest sent before it failed
+	}
+	switch {
+	case err != nil && complete:
+		return &LateError{err}
+	case err != nil:
+		return err
+	case p.refused != nil:
+		return p.refused
+	case p.status == 0:
+		return ErrNoResponse
+	case p.err != nil:
+		return fmt.Errorf("write response: %w", p.err)
+	case p.ended != finished:
+		return ErrBodyUnfinished
+	}
+	return nil
+}
+
+// LateError says that the guest failed after its answer was complete: the answer stands.
+type LateError struct{ Err error }
+
+// Error returns what the guest failed with.
+func (e *LateError) Error() string { return "after the response: " + e.Err.Error() }
+
+// Unwrap returns what the guest failed with.
+func (e *LateError) Unwrap() error { return e.Err }
