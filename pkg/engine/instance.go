@@ -213,8 +213,12 @@ func sameFunc(types *component.Types, a, b *component.Func) bool {
 func (f *ExportFunc) Call(i *Instance, params, result func(*Call)) (err error) {
 	defer func() {
 		// Lifting and lowering panic like host functions do, but with no frames of wazero below.
-		if fault, ok := recover().(error); ok {
+		switch fault := recover().(type) {
+		case nil:
+		case error:
 			err = callError(fault)
+		default: // a bug of params or result
+			panic(fault)
 		}
 	}()
 	l := f.lift
