@@ -9,10 +9,22 @@ export SHARED ?= $(abspath ../shared)
 FUZZTIME ?= 10s
 
 MODULES := . integration
+SHIM := containerd-shim-spin-v2
+BIN ?= bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX ?= /usr/local
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+.PHONY: build
+build: ## Build the static binary bin/containerd-shim-spin-v2
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/spinkube/containerd-shim-spin-go/pkg/shim.version=$(VERSION)" -o $(BIN)/$(SHIM) ./cmd/$(SHIM)
+
+.PHONY: install
+install: build ## Install it below PREFIX (default /usr/local), where containerd finds it
+	@install -D -m 0755 $(BIN)/$(SHIM) $(DESTDIR)$(PREFIX)/bin/$(SHIM)
 
 .PHONY: test
 test: ## Set up everything and run every test
