@@ -56,10 +56,8 @@ type Ask struct {
 	Done   bool   `json:"done,omitempty"`
 	Error  string `json:"error,omitempty"`
 	NotApp bool   `json:"notApp,omitempty"`
-	// App is the name of the app that was resolved.
-	App string `json:"app,omitempty"`
-	// CacheKey is what machine code depends on besides the component.
-	CacheKey string `json:"cacheKey,omitempty"`
+	// Rootfs says that the app was in the container's root, and not in its image.
+	Rootfs bool `json:"rootfs,omitempty"`
 }
 
 // Answer answers a wish for a blob. With no Error a file comes with it, from which the blob is read.
