@@ -9,6 +9,7 @@ import (
 
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/factor"
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/passthrough"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/oci/lockedapp"
 )
 
@@ -158,4 +159,29 @@ func TestLinkKnowsComponents(t *testing.T) {
 	require.NoError(t, v.Link(l, &lockedapp.Component{ID: "shop"}))
 	require.EqualError(t, v.Link(l, &lockedapp.Component{ID: "other"}), `variables: the app has no component "other"`)
 	require.NoError(t, v.Close())
+}
+
+func TestGuestGets(t *testing.T) {
+	t.Parallel()
+	v, err := New(app(
+		map[string]lockedapp.Variable{"name": {Default: new("wörld")}, "big": {Default: new(strings.Repeat("x", factor.MaxExpanded/2+1))}},
+		map[string]string{"message": "hello, {{ name }}!", "bomb": "{{big}}{{big}}"},
+	), env{}.lookup)
+	require.NoError(t, err)
+	g := passthrough.New(t, func(l *engine.Linker) {
+		require.NoError(t, v.Link(l, &lockedapp.Component{ID: "shop"}))
+	}, variablesType())
+	get := func(name string) (got string) {
+		require.NoError(t, g.Call("fermyon:spin/variables", "get", func(c *engine.Call) { c.PutString(name) }, func(c *engine.Call) {
+			if !c.Result() {
+				got = fmt.Sprintf("error %d: ", c.Case())
+			}
+			got += c.String()
+		}))
+		return got
+	}
+	require.Equal(t, "hello, wörld!", get("message"))
+	require.Equal(t, `error 0: "A": a name consists of lower-case letters, digits and '_'`, get("A"))
+	require.Equal(t, `error 1: the component has no variable "name"`, get("name"))
+	require.Equal(t, "error 3: template expands to more than 4194304 bytes", get("bomb"))
 }
