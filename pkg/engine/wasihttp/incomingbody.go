@@ -42,19 +42,19 @@ type bodyReader struct {
 	// between bounds each read; 0 is no bound.
 	between time.Duration
 
-	// used says that the guest began to read, and released that nobody will read on. Both belong to the
-	// guest's goroutine.
-	used, released bool
-	unwatch        func() bool // stops watching the context; nil before the first read that blocks
-	timer          *time.Timer // of between; used by who reads
+	unwatch func() bool // stops watching the context; nil before the first read that blocks
+	timer   *time.Timer // of between; used by who reads
 
-	mu      sync.Mutex
-	buf     []byte      // while busy, the goroutine's; else guarded by mu
-	data    []byte      // guarded by mu: what was read ahead, part of buf
-	err     error       // guarded by mu: what reading ended with, io.EOF or an *ErrorCode
-	busy    bool        // guarded by mu: a goroutine reads ahead
-	cut     error       // guarded by mu: why reading was interrupted
-	settled wasi.Signal // off while busy
+	mu       sync.Mutex
+	buf      []byte      // while busy, the goroutine's; else guarded by mu
+	data     []byte      // guarded by mu: what was read ahead, part of buf
+	err      error       // guarded by mu: what reading ended with, io.EOF or an *ErrorCode
+	cut      error       // guarded by mu: why reading was interrupted
+	used     bool        // guarded by mu: the guest began to read
+	ahead    bool        // guarded by mu: a goroutine read ahead, or does
+	busy     bool        // guarded by mu: a goroutine reads ahead
+	released bool        // guarded by mu: nobody will read on
+	settled  wasi.Signal // off while busy
 }
 
 // newBodyReader completes b, of which body and the functions are set.
@@ -102,11 +102,12 @@ func (b *bodyReader) cutOff(cause error) {
 
 // Read implements [wasi.Source]. It does not block while the reader is Ready.
 func (b *bodyReader) Read(ctx context.Context, p []byte) (int, error) {
-	b.used = true
 	b.mu.Lock()
+	b.used = true
 	busy := b.busy
 	b.mu.Unlock()
 	if busy {
+		b.idle()
 		if _, err := wasi.Wait(ctx, &b.settled); err != nil {
 			return 0, err
 		}
@@ -135,14 +136,14 @@ func (b *bodyReader) Read(ctx context.Context, p []byte) (int, error) {
 
 // Ready says whether a Read would not block. If that is not known it begins to read ahead.
 func (b *bodyReader) Ready() bool {
-	b.used = true
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.used = true
 	if len(b.data) > 0 || b.err != nil {
 		return true
 	}
 	if !b.busy {
-		b.busy = true
+		b.busy, b.ahead = true, true
 		b.settled.Set(false)
 		if b.buf == nil {
 			b.buf = make([]byte, readAhead)
@@ -181,10 +182,34 @@ func (b *bodyReader) Close() {}
 
 // release says that nobody will read on.
 func (b *bodyReader) release() {
+	b.mu.Lock()
 	b.released = true
+	b.mu.Unlock()
 	if b.dispose != nil {
 		b.dispose()
 	}
+}
+
+// broken says whether reading ended before the body did, so that what comes after it on its connection cannot be
+// found.
+func (b *bodyReader) broken() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cut != nil || b.err != nil && b.err != io.EOF
+}
+
+// untouched says whether none of the body, or no more of it, is likely to be read by the guest.
+func (b *bodyReader) untouched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.used || b.released
+}
+
+// readsAhead says whether a read may be on its way that the guest does not wait for.
+func (b *bodyReader) readsAhead() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ahead
 }
 
 // stop ends reading, and waits for the goroutine that reads ahead.

@@ -33,6 +33,7 @@ var (
 	ErrBodyUnfinished = errors.New("guest did not finish the response's body")
 
 	errContentLength = errors.New("guest's response has an invalid content-length")
+	errStalled       = errors.New("guest and client left the request's body before its end")
 )
 
 // response is the answer to one request, on its way to the client. It is the [destination] of its body.
@@ -44,6 +45,8 @@ type response struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	request *bodyReader
+
+	unwatch func() bool // stops watching the context; nil before the first write that may block
 
 	// refused is why the guest has no answer, from its own mouth.
 	refused error
@@ -167,8 +170,9 @@ func (p *response) commit() {
 	if p.request.end() == nil {
 		// The guest may read on while it writes. Recorders and HTTP/2 need not be asked.
 		_ = p.control.EnableFullDuplex()
-		if p.r.ProtoMajor == 1 && (!p.request.used || p.request.released) && (p.r.ContentLength < 0 || p.r.ContentLength > drainable) {
-			p.w.Header().Set("Connection", "close") // what is left is too much to be read for the next request
+		large := p.r.ContentLength < 0 || p.r.ContentLength > drainable
+		if p.request.readsAhead() || p.request.untouched() && large {
+			p.closeAfter()
 		}
 	}
 	p.w.WriteHeader(p.status)
@@ -176,6 +180,13 @@ func (p *response) commit() {
 	p.pending = nil
 	if len(pending) > 0 {
 		p.send(pending)
+	}
+}
+
+// closeAfter makes net/http close the connection after the response: the next request on it might not be found.
+func (p *response) closeAfter() {
+	if p.r.ProtoMajor == 1 {
+		p.w.Header().Set("Connection", "close")
 	}
 }
 
@@ -190,7 +201,6 @@ func (p *response) send(b []byte) {
 
 // write implements [destination].
 func (p *response) write(ctx context.Context, b []byte) error {
-	defer context.AfterFunc(ctx, p.cutOff)()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.written += int64(len(b))
@@ -203,11 +213,14 @@ func (p *response) write(ctx context.Context, b []byte) error {
 	case !p.committed && p.length < 0 && len(p.pending)+len(b) <= maxPending:
 		p.pending = append(p.pending, b...)
 	default:
+		if p.unwatch == nil {
+			p.unwatch = context.AfterFunc(ctx, p.cutOff)
+		}
 		p.commit()
 		p.send(b)
 	}
 	if p.err != nil {
-		return &ErrorCode{Case: ConnectionTerminated}
+		return NewError(ConnectionTerminated)
 	}
 	p.later()
 	return nil
@@ -279,6 +292,9 @@ func (p *response) setDeadline(set func(time.Time) error) {
 // end is when the guest has returned, or failed with err. It returns the error of the request.
 func (p *response) end(err error) error {
 	p.request.stop()
+	if p.unwatch != nil {
+		p.unwatch()
+	}
 	p.deadlines.Lock()
 	p.done = true
 	p.deadlines.Unlock()
@@ -289,12 +305,17 @@ func (p *response) end(err error) error {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+	desync := p.r.ProtoMajor == 1 && p.request.broken() && p.w.Header().Get("Connection") == ""
+	if desync && !p.committed {
+		p.closeAfter()
+		desync = false
+	}
 	complete := p.ended == finished && p.err == nil
-	if p.status != 0 && p.unflushed && !complete && p.err == nil {
+	if p.unflushed && !complete && p.err == nil {
 		p.flushLocked() // what the guest sent before it failed
 	}
 	switch {
-	case err != nil && complete:
+	case err != nil && complete && !desync:
 		return &LateError{err}
 	case err != nil:
 		return err
@@ -306,6 +327,8 @@ func (p *response) end(err error) error {
 		return fmt.Errorf("write response: %w", p.err)
 	case p.ended != finished:
 		return ErrBodyUnfinished
+	case desync:
+		return errStalled
 	}
 	return nil
 }
