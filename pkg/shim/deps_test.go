@@ -67,6 +67,9 @@ var testLayers = map[string][]string{
 	"engine/internal/binaryencoding": {"engine/internal/component"},
 	"engine/internal/spectest":       {"engine", "engine/internal/"},
 	"engine/internal/passthrough":    {"engine", "engine/internal/"},
+	"engine/factor/guesttest": {
+		"engine", "engine/wasi", "engine/wasihttp", "engine/factor", "engine/factor/", "oci/lockedapp",
+	},
 }
 
 // owners says which packages may import a module from outside, where that is worth a rule. The longest matching prefix decides.

@@ -18,6 +18,8 @@ const (
 	minConnections = 16
 	// limitTimeout is how long a request waits for one of the app's connections to be closed.
 	limitTimeout = 30 * time.Second
+	// idleInterval is how often it looks meanwhile for one that is idle.
+	idleInterval = time.Second
 )
 
 // dialer makes the connections of an app, not more than its limit at once.
@@ -116,23 +118,28 @@ func (d *dialer) limited(ctx context.Context, network, addr string) (net.Conn, e
 	return &limitedConn{Conn: conn, free: sync.OnceFunc(func() { <-d.slots })}, nil
 }
 
-// acquire takes a slot.
+// acquire takes a slot. Where there is none it looks for idle connections, which are of no use to anybody else.
 func (d *dialer) acquire(ctx context.Context) error {
 	select {
 	case d.slots <- struct{}{}:
 		return nil
 	default:
 	}
-	d.closeIdle()
-	timer := time.NewTimer(limitTimeout)
-	defer timer.Stop()
-	select {
-	case d.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return wasihttp.NewError(wasihttp.ConnectionLimitReached)
+	end := time.NewTimer(limitTimeout)
+	defer end.Stop()
+	again := time.NewTicker(idleInterval)
+	defer again.Stop()
+	for {
+		d.closeIdle()
+		select {
+		case d.slots <- struct{}{}:
+			return nil
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-end.C:
+			return wasihttp.NewError(wasihttp.ConnectionLimitReached)
+		}
 	}
 }
 
