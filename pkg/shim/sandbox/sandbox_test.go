@@ -1,0 +1,152 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// childVar says which sandbox a child of the tests enters before it tries what must fail.
+const childVar = "SANDBOX_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if child := os.Getenv(childVar); child != "" {
+		os.Exit(try(child))
+	}
+	os.Exit(m.Run())
+}
+
+// try enters the sandbox and prints what it could do that it should not, and the other way round.
+func try(child string) int {
+	var err error
+	file, openErr := os.Open(os.Getenv("SANDBOX_TEST_FILE"))
+	if child == "prepare" {
+		var root *os.File
+		if root, err = os.Open(os.Getenv("SANDBOX_TEST_ROOT")); err == nil {
+			err = Prepare(root)
+		}
+	} else {
+		err = Worker()
+	}
+	if err = errors.Join(err, openErr); err != nil {
+		fmt.Println("enter:", err)
+		return 1
+	}
+	forbidden := map[string]func() error{
+		"execute":       func() error { return exec.Command("/proc/self/exe").Run() },
+		"fork":          func() error { _, err := os.StartProcess("/bin/true", nil, &os.ProcAttr{}); return err },
+		"trace":         func() error { return unix.PtraceAttach(1) },
+		"mount":         func() error { return unix.Mount("none", "/", "tmpfs", 0, "") },
+		"unshare":       func() error { return unix.Unshare(unix.CLONE_NEWUSER) },
+		"gain user 0":   func() error { _, _, e := unix.RawSyscall(unix.SYS_SETUID, 0, 0, 0); return errnoOr(e) },
+		"kill":          func() error { return unix.Kill(os.Getppid(), 0) },
+		"open netlink":  func() error { _, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0); return err },
+		"change root":   func() error { return unix.Chroot("/") },
+		"make a device": func() error { return unix.Mknod("d", unix.S_IFCHR, 0) },
+		"read keys":     func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false); return err },
+		"load bpf":      func() error { _, _, e := unix.RawSyscall(unix.SYS_BPF, 0, 0, 0); return errnoOr(e) },
+		"get caps back": func() error { return unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_ADMIN, 0, 0) },
+	}
+	if child == "prepare" {
+		forbidden["use the network"] = func() error { _, err := net.Listen("tcp", "127.0.0.1:0"); return err }
+		if os.Geteuid() != os.Getuid() || os.Getuid() == 0 {
+			fmt.Println("still user 0")
+		}
+		forbidden["see the node's files"] = func() error { _, err := os.Stat("/etc/passwd"); return err }
+	} else {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			fmt.Println("listen:", err)
+			return 1
+		}
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			fmt.Println("connect:", err)
+			return 1
+		}
+		_, _ = c.Close(), l.Close()
+	}
+	for what, f := range forbidden {
+		if f() == nil {
+			fmt.Println("could", what)
+		}
+	}
+	b := make([]byte, 4)
+	if _, err := file.Read(b); err != nil {
+		fmt.Println("read an open file:", err)
+	}
+	done := make(chan struct{}) // a new thread
+	go func() { runtime.LockOSThread(); close(done) }()
+	<-done
+	runtime.GC()
+	return 0
+}
+
+func errnoOr(e unix.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}
+
+func TestNothingIsLeftInTheSandbox(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("SKIPPED: needs root")
+	}
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0); errno == unix.ENOTSUP {
+		t.Skip("SKIPPED: built with cgo, which the shim never is: run with CGO_ENABLED=0")
+	}
+	for _, child := range []string{"prepare", "worker"} {
+		t.Run(child, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			file := filepath.Join(root, "file")
+			require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = []string{childVar + "=" + child, "SANDBOX_TEST_ROOT=" + root, "SANDBOX_TEST_FILE=" + file}
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, string(out))
+			require.Empty(t, strings.TrimSpace(string(out)))
+		})
+	}
+}
+
+func TestFilter(t *testing.T) {
+	t.Parallel()
+	vm, err := bpf.NewVM(program(workerCalls()))
+	require.NoError(t, err)
+	verdict := func(arch uint32, call uintptr, arg uint32) uint32 {
+		data := make([]byte, 64)
+		// The VM loads in network order, the kernel in its own: write what the kernel would read.
+		binary.BigEndian.PutUint32(data[offsetNr:], uint32(call))
+		binary.BigEndian.PutUint32(data[offsetArch:], arch)
+		binary.BigEndian.PutUint32(data[offsetArgs:], arg)
+		got, err := vm.Run(data)
+		require.NoError(t, err)
+		return uint32(got)
+	}
+	require.Equal(t, uint32(allow), verdict(auditArch, unix.SYS_READ, 0))
+	require.Equal(t, eperm, verdict(auditArch, unix.SYS_EXECVE, 0))
+	require.Equal(t, enosys, verdict(auditArch, unix.SYS_CLONE3, 0))
+	require.Equal(t, uint32(allow), verdict(auditArch, unix.SYS_CLONE, unix.CLONE_THREAD|unix.CLONE_VM|unix.CLONE_FS))
+	require.Equal(t, eperm, verdict(auditArch, unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_VFORK), "a process")
+	require.Equal(t, uint32(allow), verdict(auditArch, unix.SYS_SOCKET, unix.AF_INET6))
+	require.Equal(t, eperm, verdict(auditArch, unix.SYS_SOCKET, unix.AF_PACKET))
+	require.Equal(t, uint32(kill), verdict(unix.AUDIT_ARCH_I386, unix.SYS_READ, 0), "another architecture's calls")
+}
