@@ -57,7 +57,9 @@ func try(child string) int {
 		"make a device": func() error { return unix.Mknod("d", unix.S_IFCHR, 0) },
 		"read keys":     func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false); return err },
 		"load bpf":      func() error { _, _, e := unix.RawSyscall(unix.SYS_BPF, 0, 0, 0); return errnoOr(e) },
-		"get caps back": func() error { return unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_ADMIN, 0, 0) },
+		"get caps back": func() error {
+			return unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_ADMIN, 0, 0)
+		},
 	}
 	if child == "prepare" {
 		forbidden["use the network"] = func() error { _, err := net.Listen("tcp", "127.0.0.1:0"); return err }

@@ -195,7 +195,11 @@ func (s *Store) prepare(ctx context.Context, src Source, start time.Time) (*App,
 			continue
 		}
 		if err := s.addCode(ctx, work, f.path, hex); err != nil {
-			return nil, err
+			label := done.Labels[hex]
+			if label == "" {
+				label = "component sha256:" + hex
+			}
+			return nil, fmt.Errorf("%s: %w", printable(label), err)
 		}
 	}
 	if files, err = work.check(); err != nil { // with the code now

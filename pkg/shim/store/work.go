@@ -20,6 +20,9 @@ const (
 	maxDirDepth = 80
 )
 
+// nobody is the user that a prepare process becomes.
+const nobody = 65534
+
 // work is a folder in which an entry is made. While it is open, no other process removes it.
 type work struct {
 	dir  string // holds out
@@ -35,7 +38,9 @@ func (s *Store) newWork() (*work, error) {
 	w := &work{dir: dir, out: filepath.Join(dir, "out")}
 	if w.lock, err = os.Open(dir); err == nil {
 		if err = unix.Flock(int(w.lock.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
-			err = os.Mkdir(w.out, 0o700)
+			if err = os.Mkdir(w.out, 0o700); err == nil && os.Geteuid() == 0 {
+				err = os.Chown(w.out, nobody, nobody)
+			}
 		}
 	}
 	if err != nil {

@@ -58,6 +58,8 @@ type Ask struct {
 	NotApp bool   `json:"notApp,omitempty"`
 	// Rootfs says that the app was in the container's root, and not in its image.
 	Rootfs bool `json:"rootfs,omitempty"`
+	// Labels say what to call the components in messages, by the hex digits of their digests.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Answer answers a wish for a blob. With no Error a file comes with it, from which the blob is read.
