@@ -18,13 +18,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 )
 
-// Registry is a registry that listens on a port of its own on the loopback interface, without TLS.
+// Registry is a registry without TLS.
 type Registry struct {
-	Addr   string // host:port; the first part of the references of what is in it
-	server *http.Server
+	Addr   string       // host:port; the first part of the references of what is in it
+	server *http.Server // nil if it is somebody else's
 }
 
-// Start starts a registry.
+// At is the registry of somebody else at an address.
+func At(addr string) *Registry { return &Registry{Addr: addr} }
+
+// Start starts a registry on a port of its own on the loopback interface.
 func Start() (*Registry, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -39,7 +42,7 @@ func Start() (*Registry, error) {
 	return r, nil
 }
 
-// Close stops the registry and forgets what is in it.
+// Close stops a registry that Start started and forgets what is in it.
 func (r *Registry) Close() error { return r.server.Close() }
 
 // Media types of the documents that every image has.

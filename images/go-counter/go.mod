@@ -1,0 +1,3 @@
+module go-counter
+
+go 1.26
