@@ -89,7 +89,7 @@ func (s *Store) run(ctx context.Context, j job) (handoff.Ask, error) {
 	switch {
 	case ctx.Err() != nil:
 		return done, fmt.Errorf("prepare process: %w", context.Cause(ctx))
-	case talkErr == io.EOF || talkErr == nil && waitErr != nil:
+	case errors.Is(talkErr, io.EOF) || talkErr == nil && waitErr != nil:
 		return done, fmt.Errorf("prepare process died: %s", death(waitErr, stderr))
 	case talkErr != nil:
 		return done, fmt.Errorf("prepare process: %w", talkErr)
