@@ -69,6 +69,7 @@ func openURL(ctx context.Context, name *url.URL, wal bool, maxBytes int64) (*dat
 		"_defensive":    {"1"}, // what is in the file is not trusted
 		"_pragma":       {"trusted_schema(0)", fmt.Sprintf("max_page_count(%d)", maxBytes/pageSize)},
 	}
+	params.Set("_journal_mode", "DELETE") // which the file may not have: it remembers its last mode
 	if wal {
 		params.Set("_journal_mode", "WAL")
 	}

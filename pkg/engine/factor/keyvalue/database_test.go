@@ -370,6 +370,23 @@ func TestStateFolderOfSpin(t *testing.T) {
 	require.NoError(t, spin.Close())
 }
 
+func TestJournalFollowsTheFileSystem(t *testing.T) {
+	t.Parallel()
+	name := fileURL(t)
+	for i, want := range []string{"wal", "delete", "wal"} {
+		db, err := openURL(t.Context(), name, want == "wal", maxFileBytes)
+		require.NoError(t, err)
+		require.NoError(t, db.set(t.Context(), "s", fmt.Sprint(i), []byte("v")))
+		var mode string
+		require.NoError(t, db.reads.QueryRow("PRAGMA journal_mode").Scan(&mode))
+		require.Equal(t, want, mode)
+		keys, err := db.keys(t.Context(), "s")
+		require.NoError(t, err)
+		require.Len(t, keys, i+1)
+		require.NoError(t, db.close())
+	}
+}
+
 func TestOpenDatabaseErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
