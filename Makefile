@@ -13,6 +13,8 @@ SHIM := containerd-shim-spin-v2
 BIN ?= bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PREFIX ?= /usr/local
+DEPS := cmd/$(SHIM)/deps.txt
+list_deps = CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/$(SHIM) | LC_ALL=C sort
 
 .PHONY: help
 help: ## List the targets
@@ -35,6 +37,26 @@ check: ## Check what needs no test run: format, vet, builds for both processors
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	@for m in $(MODULES); do (cd $$m && go vet ./...); done
 	@for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath ./...; done
+
+.PHONY: demo
+demo: ## Run the demo apps under a private containerd (KEEP=1 leaves them running)
+	@go run -C integration ./cmd/demo $(if $(KEEP),-keep)
+
+.PHONY: integration
+integration: ## Run the tests under real containerd alone
+	@cd integration && go test -count=1 -json ./... | go run ./cmd/testsum
+
+.PHONY: spectest
+spectest: ## Run the component model's test suite alone
+	@go test -count=1 -v ./pkg/engine/internal/spectest/...
+
+.PHONY: bench
+bench: ## Measure the engine and the HTTP trigger
+	@go test -run '^$$' -bench . -benchmem ./pkg/...
+
+.PHONY: deps
+deps: ## Rewrite the list of packages that the binary is made of
+	@$(list_deps) >$(DEPS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each reader of foreign bytes for FUZZTIME
