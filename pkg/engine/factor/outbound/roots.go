@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -98,14 +99,15 @@ func appendFile(pem []byte, name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return pem, fmt.Errorf("%s is not a regular file", name)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxRootsBytes+1))
-	if err != nil {
+	room := int(min(info.Size(), maxRootsBytes)) + bytes.MinRead
+	content := bytes.NewBuffer(slices.Grow(pem, room))
+	if _, err := content.ReadFrom(io.LimitReader(f, maxRootsBytes+1)); err != nil {
 		return pem, err
 	}
-	if len(pem)+len(data) > maxRootsBytes {
+	if content.Len() > maxRootsBytes {
 		return pem, fmt.Errorf("%s: more than %d bytes of certificates", name, maxRootsBytes)
 	}
-	return append(append(pem, data...), '\n'), nil
+	return append(content.Bytes(), '\n'), nil
 }
 
 // appendFolder appends the content of the files in a folder to pem. Files are often there twice, under their name
