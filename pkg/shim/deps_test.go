@@ -57,7 +57,8 @@ var layers = map[string][]string{
 		"engine", "engine/wasi", "engine/wasihttp", "engine/factor", "engine/factor/", "oci/lockedapp", "trigger", "trigger/",
 		"shim/internal/handoff", "shim/sandbox",
 	},
-	"shim": {"shim/container", "shim/store", "shim/task", "shim/prepare", "shim/worker"},
+	"shim/serve": {"shim/internal/handoff", "shim/prepare", "shim/worker"},
+	"shim":       {"shim/container", "shim/store", "shim/task", "shim/prepare", "shim/worker", "shim/serve"},
 
 	"cmd/containerd-shim-spin-v2": {"shim"},
 }
@@ -79,7 +80,7 @@ var owners = map[string][]string{
 	"modernc.org/":                                 {"engine/factor/keyvalue"},
 	"github.com/BurntSushi/toml":                   {"oci"},
 	"github.com/containerd/":                       {"shim", "shim/store", "shim/container", "shim/task"},
-	"github.com/containerd/errdefs/pkg/errgrpc":    {"shim/task"},
+	"github.com/containerd/errdefs/pkg/errgrpc":    {"shim/task", "shim/store"}, // the store is a client of containerd
 	"github.com/containerd/ttrpc":                  {"shim", "shim/task"},
 	"golang.org/x/crypto/x509roots/fallback":       {"engine/factor/outbound", "shim/worker"},
 	"github.com/opencontainers/runtime-spec/":      {"shim", "shim/store", "shim/container", "shim/task"},

@@ -256,10 +256,16 @@ func TestDamagedEntryIsPreparedAgain(t *testing.T) {
 		"a byte of the code": func(t *testing.T, dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "code/wazero", hex), []byte("CODE of wasm"), 0o644))
 		},
-		"a missing component":  func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, handoff.ComponentFile(hex)))) },
-		"a shortened asset":    func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "assets/c/index.html"), 1)) },
-		"an empty list":        func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, sumsName), 0)) },
-		"a list of other form": func(t *testing.T, dir string) { require.NoError(t, os.WriteFile(filepath.Join(dir, sumsName), []byte("x\n"), 0o644)) },
+		"a missing component": func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, handoff.ComponentFile(hex))))
+		},
+		"a shortened asset": func(t *testing.T, dir string) {
+			require.NoError(t, os.Truncate(filepath.Join(dir, "assets/c/index.html"), 1))
+		},
+		"an empty list": func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, sumsName), 0)) },
+		"a list of other form": func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, sumsName), []byte("x\n"), 0o644))
+		},
 		"a list that leads out": func(t *testing.T, dir string) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, sumsName), []byte("00000000 0 \"../../x\"\n"), 0o644))
 		},
