@@ -64,7 +64,7 @@ func (n *Node) volatile() []string {
 		n.Dir + "/s/*",
 		n.Dir + "/fifo/*",
 		n.Dir + "/ipam/spin/*.*.*.*",
-		n.Dir + "/spin/apps/*.part*",
+		n.Cache() + "/tmp/*",
 	}
 	for _, namespace := range []string{n.Namespace, "k8s.io"} {
 		patterns = append(patterns, "/run/containerd/runc/"+namespace+"/*")

@@ -78,7 +78,7 @@ var testLayers = map[string][]string{
 var owners = map[string][]string{
 	"github.com/tetratelabs/wazero":                {"engine", "engine/internal/"},
 	"modernc.org/":                                 {"engine/factor/keyvalue"},
-	"github.com/BurntSushi/toml":                   {"oci"},
+	"github.com/pelletier/go-toml/v2":              {"oci", "shim", "shim/task", "shim/container"},
 	"github.com/containerd/":                       {"shim", "shim/store", "shim/container", "shim/task"},
 	"github.com/containerd/errdefs/pkg/errgrpc":    {"shim/task", "shim/store"}, // the store is a client of containerd
 	"github.com/containerd/ttrpc":                  {"shim", "shim/task"},
