@@ -50,12 +50,12 @@ func pathWithQuery(r *http.Request) string {
 		uri = r.URL.RequestURI()
 	case uri != "*" && !strings.HasPrefix(uri, "/"): // absolute form
 		_, rest, _ := strings.Cut(uri, "://")
-		uri = "/"
-		if i := strings.IndexByte(rest, '/'); i >= 0 {
+		uri = ""
+		if i := strings.IndexAny(rest, "/?"); i >= 0 {
 			uri = rest[i:]
 		}
-		if i := strings.IndexByte(rest, '?'); i >= 0 && uri == "/" {
-			uri = "/" + rest[i:]
+		if !strings.HasPrefix(uri, "/") {
+			uri = "/" + uri
 		}
 	}
 	return escapeInvalid(uri)

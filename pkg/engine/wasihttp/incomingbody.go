@@ -16,17 +16,14 @@ import (
 // much is skipped at once where the guest wants the trailers only.
 const readAhead = 32 << 10
 
-var (
-	errBetweenBytes = NewError(ConnectionReadTimeout)
-	errReadStopped  = errors.New("body is no longer read")
-)
+var errBetweenBytes = NewError(ConnectionReadTimeout)
 
 // bodyReader reads the body of a request or a response for the guest: as a [wasi.Source] and [wasi.Waitable]
 // for its stream, and then for its trailers.
 //
 // Reads run on the guest's goroutine. Where the guest waits for the body and something else, a goroutine
 // reads ahead. A read of a client's connection cannot be taken back without losing the connection, so that
-// this goroutine outlives the stream: it ends with its one read, or with stop.
+// this goroutine outlives the stream: it ends with its one read.
 type bodyReader struct {
 	body io.ReadCloser
 	// trailer returns the trailers, after EOF.
@@ -51,7 +48,6 @@ type bodyReader struct {
 	err      error       // guarded by mu: what reading ended with, io.EOF or an *ErrorCode
 	cut      error       // guarded by mu: why reading was interrupted
 	used     bool        // guarded by mu: the guest began to read
-	ahead    bool        // guarded by mu: a goroutine read ahead, or does
 	busy     bool        // guarded by mu: a goroutine reads ahead
 	released bool        // guarded by mu: nobody will read on
 	settled  wasi.Signal // off while busy
@@ -143,12 +139,12 @@ func (b *bodyReader) Ready() bool {
 		return true
 	}
 	if !b.busy {
-		b.busy, b.ahead = true, true
+		b.busy = true
 		b.settled.Set(false)
 		if b.buf == nil {
 			b.buf = make([]byte, readAhead)
 		}
-		go b.readAhead() // ends with its one read, or with stop
+		go b.readAhead() // ends with its one read, which the owner of the reader interrupts
 	}
 	return false
 }
@@ -190,40 +186,50 @@ func (b *bodyReader) release() {
 	}
 }
 
-// broken says whether reading ended before the body did, so that what comes after it on its connection cannot be
-// found.
-func (b *bodyReader) broken() bool {
+// wanted says whether the guest is likely to read on.
+func (b *bodyReader) wanted() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.cut != nil || b.err != nil && b.err != io.EOF
+	return b.used && !b.released
 }
 
-// untouched says whether none of the body, or no more of it, is likely to be read by the guest.
-func (b *bodyReader) untouched() bool {
+// reads says whether a goroutine reads ahead.
+func (b *bodyReader) reads() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.used || b.released
+	return b.busy
 }
 
-// readsAhead says whether a read may be on its way that the guest does not wait for.
-func (b *bodyReader) readsAhead() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ahead
+// settle waits until no goroutine reads.
+func (b *bodyReader) settle() {
+	if b.reads() {
+		_, _ = wasi.Wait(context.Background(), &b.settled) // no error: the context does not end
+	}
 }
 
-// stop ends reading, and waits for the goroutine that reads ahead.
-func (b *bodyReader) stop() {
+// leave stops watching the context: reading has ended, or will be interrupted.
+func (b *bodyReader) leave() {
 	if b.unwatch != nil {
 		b.unwatch()
 	}
+}
+
+// drain skips what is left, if it is at most limit bytes.
+func (b *bodyReader) drain(limit int) {
+	b.settle()
 	b.mu.Lock()
-	busy := b.busy
+	b.data = nil
+	err := b.err
 	b.mu.Unlock()
-	if busy {
-		b.cutOff(errReadStopped)
-		_, _ = wasi.Wait(context.Background(), &b.settled) // no error: the context does not end
+	skip := make([]byte, readAhead)
+	for err == nil && limit > 0 {
+		var n int
+		n, err = b.read(skip)
+		limit -= n
 	}
+	b.mu.Lock()
+	b.err = err
+	b.mu.Unlock()
 }
 
 // incomingBody is the representation of [IncomingBody].

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +21,10 @@ const (
 	// flushDelay bounds how long what the guest wrote waits. It leaves earlier where the guest begins to wait
 	// for something of HTTP, or ends the body.
 	flushDelay = 500 * time.Microsecond
-	// drainable is how much of an unread request body net/http reads to keep a connection.
-	drainable = 256 << 10
+	// maxDrain is how large a body of a request may be, and drainTime how long the client may take for it, to be
+	// read after the guest has returned, so that the connection can be kept. net/http has the same maxDrain.
+	maxDrain  = 256 << 10
+	drainTime = 500 * time.Millisecond
 	// writeRoom is what the guest may write at once.
 	writeRoom = 64 << 10
 )
@@ -33,7 +37,6 @@ var (
 	ErrBodyUnfinished = errors.New("guest did not finish the response's body")
 
 	errContentLength = errors.New("guest's response has an invalid content-length")
-	errStalled       = errors.New("guest and client left the request's body before its end")
 )
 
 // response is the answer to one request, on its way to the client. It is the [destination] of its body.
@@ -63,8 +66,8 @@ type response struct {
 	ended     ended       // guarded by mu
 	handled   bool        // guarded by mu: w is no longer ours
 
-	deadlines sync.Mutex
-	done      bool // guarded by deadlines: no deadline may be set any more
+	controlling sync.Mutex
+	done        bool // guarded by controlling: control is no longer ours
 }
 
 // responseOutparam is the representation of [ResponseOutparam].
@@ -170,10 +173,9 @@ func (p *response) commit() {
 	if p.request.end() == nil {
 		// The guest may read on while it writes. Recorders and HTTP/2 need not be asked.
 		_ = p.control.EnableFullDuplex()
-		large := p.r.ContentLength < 0 || p.r.ContentLength > drainable
-		if p.request.readsAhead() || p.request.untouched() && large {
-			p.closeAfter()
-		}
+	}
+	if p.r.ProtoMajor == 1 && !p.request.wanted() && !p.smallRequest() {
+		p.w.Header().Set("Connection", "close") // so that the client need not send all of it
 	}
 	p.w.WriteHeader(p.status)
 	pending := p.pending
@@ -183,11 +185,10 @@ func (p *response) commit() {
 	}
 }
 
-// closeAfter makes net/http close the connection after the response: the next request on it might not be found.
-func (p *response) closeAfter() {
-	if p.r.ProtoMajor == 1 {
-		p.w.Header().Set("Connection", "close")
-	}
+// smallRequest says whether the body of the request is worth reading to keep the connection: it may be small, and
+// the client sends it without being asked to.
+func (p *response) smallRequest() bool {
+	return p.r.ContentLength <= maxDrain && p.r.Header["Expect"] == nil // a length of -1 is unknown
 }
 
 // send hands b to net/http.
@@ -273,31 +274,84 @@ func (p *response) Watch(func()) (stop func()) { return func() {} }
 
 // cutOff ends writes to the client that block.
 func (p *response) cutOff() {
-	p.setDeadline(p.control.SetWriteDeadline)
+	p.withControl(func() { _ = p.control.SetWriteDeadline(time.Now()) }) // a recorder has none, and does not block
 }
 
 // interruptRequest ends a read from the client that blocks.
-func (p *response) interruptRequest() {
-	p.setDeadline(p.control.SetReadDeadline)
+func (p *response) interruptRequest() { p.limitRequest(0) }
+
+// limitRequest bounds the time of reads from the client.
+func (p *response) limitRequest(d time.Duration) {
+	p.withControl(func() {
+		if p.control.SetReadDeadline(time.Now().Add(d)) != nil { // the request is not from the network
+			_ = p.request.body.Close() // its error says nothing that the read does not
+		}
+	})
 }
 
-func (p *response) setDeadline(set func(time.Time) error) {
-	p.deadlines.Lock()
-	defer p.deadlines.Unlock()
+// withControl calls f unless the request has been handled.
+func (p *response) withControl(f func()) {
+	p.controlling.Lock()
+	defer p.controlling.Unlock()
 	if !p.done {
-		_ = set(time.Unix(1, 0)) // long ago; a recorder has no deadlines, and does not block
+		f()
 	}
+}
+
+// leaveRequest ends reading the request, and makes sure that net/http does not take what is left of its body for
+// the next request; see "Why is a request's body read to its end after the guest?" in RATIONALE.md.
+func (p *response) leaveRequest() {
+	b := p.request
+	b.leave()
+	if p.r.ProtoMajor != 1 {
+		if b.reads() {
+			p.interruptRequest()
+			b.settle()
+		}
+		return
+	}
+	if b.end() == io.EOF {
+		return
+	}
+	p.limitRequest(drainTime)
+	if p.smallRequest() {
+		b.drain(maxDrain)
+	} else {
+		b.settle()
+	}
+	if b.end() != io.EOF {
+		closeConnection(p.w)
+	}
+}
+
+// closeConnection makes net/http close the connection of w after the response, whether its head was sent or not.
+// That is what MaxBytesReader says of itself, and nothing else can.
+func closeConnection(w http.ResponseWriter) {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = outer.Unwrap()
+	}
+	_, _ = http.MaxBytesReader(w, io.NopCloser(strings.NewReader("too long")), 1).Read(make([]byte, 2))
 }
 
 // end is when the guest has returned, or failed with err. It returns the error of the request.
 func (p *response) end(err error) error {
-	p.request.stop()
+	p.mu.Lock()
+	complete := p.ended == finished && p.err == nil
+	if p.unflushed && !complete && p.err == nil {
+		p.flushLocked() // what the guest sent before it failed
+	}
+	p.mu.Unlock()
+	p.leaveRequest()
 	if p.unwatch != nil {
 		p.unwatch()
 	}
-	p.deadlines.Lock()
+	p.controlling.Lock()
 	p.done = true
-	p.deadlines.Unlock()
+	p.controlling.Unlock()
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -305,17 +359,8 @@ func (p *response) end(err error) error {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	desync := p.r.ProtoMajor == 1 && p.request.broken() && p.w.Header().Get("Connection") == ""
-	if desync && !p.committed {
-		p.closeAfter()
-		desync = false
-	}
-	complete := p.ended == finished && p.err == nil
-	if p.unflushed && !complete && p.err == nil {
-		p.flushLocked() // what the guest sent before it failed
-	}
 	switch {
-	case err != nil && complete && !desync:
+	case err != nil && complete:
 		return &LateError{err}
 	case err != nil:
 		return err
@@ -327,8 +372,6 @@ func (p *response) end(err error) error {
 		return fmt.Errorf("write response: %w", p.err)
 	case p.ended != finished:
 		return ErrBodyUnfinished
-	case desync:
-		return errStalled
 	}
 	return nil
 }
