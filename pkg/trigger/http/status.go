@@ -1,0 +1,108 @@
+package http
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasihttp"
+)
+
+// answer is the response to one request. It knows whether its head has been sent: only before that the status can
+// change.
+type answer struct {
+	http.ResponseWriter
+	last    func() bool // whether the connection is to end with this response
+	started atomic.Bool
+}
+
+// WriteHeader sends the head, or one that is only informational.
+func (a *answer) WriteHeader(code int) {
+	if code >= 200 {
+		a.started.Store(true)
+		if a.last() {
+			a.Header().Set("Connection", "close")
+		}
+	}
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// Write sends a part of the body.
+func (a *answer) Write(p []byte) (int, error) {
+	if !a.started.Load() {
+		a.WriteHeader(http.StatusOK)
+	}
+	return a.ResponseWriter.Write(p)
+}
+
+// FlushError sends what is buffered.
+func (a *answer) FlushError() error {
+	if !a.started.Load() {
+		a.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Unwrap returns net/http's writer, for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// status answers with a status and nothing else.
+func (a *answer) status(code int) {
+	clear(a.Header())
+	a.content(code, nil)
+}
+
+// document answers with a body.
+func (a *answer) document(contentType string, body []byte) {
+	a.Header()["Content-Type"] = []string{contentType}
+	a.content(http.StatusOK, body)
+}
+
+// content answers with a status and a body.
+func (a *answer) content(code int, body []byte) {
+	if code != http.StatusNoContent && code != http.StatusNotModified {
+		a.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
+	a.WriteHeader(code)
+	_, _ = a.Write(body) // an error is the client's; so it is that there is no body to HEAD
+}
+
+// refuse answers a request that is at fault, and ends the connection: what such a client sends next is not worth
+// guessing.
+func (a *answer) refuse(code int) {
+	a.last = func() bool { return true }
+	a.status(code)
+}
+
+// conclude turns what a component's handling of r ended with into a status and a log line.
+func (s *Server) conclude(a *answer, r *http.Request, t *route, err error) {
+	if err == nil {
+		return
+	}
+	log := s.log.With("component", t.target.component, "route", t.raw, "method", r.Method, "err", err)
+	if _, late := errors.AsType[*wasihttp.LateError](err); late {
+		log.Error("guest failed after its response")
+		return
+	}
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		log.Debug("client left")
+		abort(r)
+	}
+	if a.started.Load() {
+		log.Error("response broke off")
+		abort(r)
+	}
+	log.Error("no response from guest")
+	a.status(http.StatusInternalServerError)
+}
+
+// abort ends r's connection, or only its stream in HTTP/2, so that the client sees that its response is not complete.
+// It does not return.
+func abort(r *http.Request) {
+	if c := connOf(r); c != nil {
+		c.abort(!r.ProtoAtLeast(1, 1))
+	}
+	panic(http.ErrAbortHandler)
+}
