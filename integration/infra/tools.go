@@ -15,15 +15,19 @@ import (
 // Release is a containerd release that the tests run under: a folder beside this file with a module that pins it.
 type Release string
 
-// The releases: the newest, and the newest that starts shims with flags and JSON.
+// The releases: the newest, the newest that starts shims with flags and JSON, and the newest that speaks version 2 of the task API.
 const (
 	Containerd24 Release = "containerd"
 	Containerd22 Release = "containerd-2.2"
+	Containerd17 Release = "containerd-1.7"
 )
 
 // Containerd returns a folder with containerd, ctr and containerd's shim for Linux containers, which is there to compare with.
 func (c *Cache) Containerd(ctx context.Context, r Release) (string, error) {
-	const path = "github.com/containerd/containerd/v2"
+	path := "github.com/containerd/containerd"
+	if r != Containerd17 {
+		path += "/v2"
+	}
 	return c.pinned(ctx, string(r), path, path+"/cmd/containerd", path+"/cmd/ctr", path+"/cmd/containerd-shim-runc-v2")
 }
 

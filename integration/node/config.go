@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The network of pods. It exists only in the network namespace that the tests run in (see Isolate).
+// PodBridge is the interface that connects the pods and the node, and podSubnet where it leads. They are there only in the network
+// namespace that the tests run in (see Isolate).
 const (
-	podBridge = "spin0"
+	PodBridge = "spin0"
 	podSubnet = "10.88.7.0/24"
 )
 
-// configuration is containerd's. Version 4 is of containerd 2.4, version 3 of 2.0 to 2.3.
-const configuration = `version = {{if .Old}}3{{else}}4{{end}}
+// configuration is containerd's. Version 4 is of containerd 2.4, version 3 of 2.0 to 2.3, version 2 of 1.7, which is used without CRI.
+const configuration = `version = {{.Version}}
 root = '{{.Dir}}/root'
 state = '{{.Dir}}/state'
 {{if not .CRI -}}
@@ -28,7 +29,7 @@ disabled_plugins = ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime
 {{end -}}
 [debug]
   level = '{{if .Trace}}debug{{else}}info{{end}}'
-{{if .Old -}}
+{{if lt .Version 4 -}}
 [grpc]
   address = '{{.Address}}'
 [ttrpc]
@@ -55,7 +56,7 @@ disabled_plugins = ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = {{.RestrictOOM}}
   [plugins.'io.containerd.cri.v1.runtime'.cni]
-    {{if .Old}}bin_dir = '{{.CNI}}'{{else}}bin_dirs = ['{{.CNI}}']{{end}}
+    {{if lt .Version 4}}bin_dir = '{{.CNI}}'{{else}}bin_dirs = ['{{.CNI}}']{{end}}
     conf_dir = '{{.Dir}}/cni'
   [plugins.'io.containerd.cri.v1.runtime'.containerd]
     default_runtime_name = 'spin'
@@ -76,10 +77,12 @@ func (n *Node) configure(ctx context.Context) error {
 	values := struct {
 		Config
 		Dir, Address, Runtime, CNI string
-		Old, RestrictOOM           bool
+		Version                    int
+		RestrictOOM                bool
 	}{
 		Config: n.cfg, Dir: n.Dir, Address: n.Address, Runtime: Runtime,
-		Old: n.cfg.Release == infra.Containerd22, RestrictOOM: !capable(unix.CAP_SYS_RESOURCE),
+		Version:     map[infra.Release]int{infra.Containerd24: 4, infra.Containerd22: 3, infra.Containerd17: 2}[n.cfg.Release],
+		RestrictOOM: !capable(unix.CAP_SYS_RESOURCE),
 	}
 	if n.cfg.CRI {
 		if err := n.cfg.Cache.Iptables(ctx); err != nil {
@@ -89,7 +92,7 @@ func (n *Node) configure(ctx context.Context) error {
 		if values.CNI, err = n.cfg.Cache.CNI(ctx); err != nil {
 			return err
 		}
-		if err := n.write("cni/10-spin.conflist", fmt.Sprintf(network, podBridge, n.Dir, podSubnet)); err != nil {
+		if err := n.write("cni/10-spin.conflist", fmt.Sprintf(network, PodBridge, n.Dir, podSubnet)); err != nil {
 			return err
 		}
 		hosts := fmt.Sprintf("server = 'http://%[1]s'\n[host.'http://%[1]s']\n  capabilities = ['pull', 'resolve']\n", n.cfg.Registry)
