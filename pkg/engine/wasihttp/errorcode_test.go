@@ -108,7 +108,9 @@ func TestErrorsBecomeErrorCodes(t *testing.T) {
 // roundTrip is a [Client] of net/http.
 type roundTrip struct{ http.RoundTripper }
 
-func (r roundTrip) Send(q *http.Request, _ SendOptions) (*http.Response, error) { return r.RoundTrip(q) }
+func (r roundTrip) Send(q *http.Request, _ SendOptions) (*http.Response, error) {
+	return r.RoundTrip(q)
+}
 
 // newClient returns a client, and the transport that it uses.
 func newClient(t testing.TB) (roundTrip, *http.Transport) {
