@@ -61,4 +61,4 @@ deps: ## Rewrite the list of packages that the binary is made of
 .PHONY: fuzz
 fuzz: ## Fuzz each reader of foreign bytes for FUZZTIME
 	@git grep -o '^func Fuzz[A-Za-z0-9_]*' -- 'pkg/**_test.go' | while IFS=: read -r file func; do \
-		echo "$${func#func } in $$(dirname $$file)"; go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); done
+		echo "$${func#func } in $$(dirname $$file)"; go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$(dirname $$file); done
