@@ -125,7 +125,7 @@ func runScript(t *testing.T, e *engine.Engine, dir string, s spectest.Script, ny
 			case err != nil && !isListed:
 				t.Errorf("%s: %v", cmd.Type, err)
 			case err != nil:
-				t.Skipf("not yet implemented: %s: %v", cmd.Type, err)
+				t.Logf("fails, as it is listed: %s: %v", cmd.Type, err)
 			case isListed:
 				t.Errorf("%s passes: take it out of %s", cmd.Type, nyiFile)
 			}
