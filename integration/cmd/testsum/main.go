@@ -1,5 +1,5 @@
 // Program testsum reads `go test -json` from standard input and writes what a person wants to see of it: a line per package, the
-// output of what failed, each skipped test with its reason, and at the end "N passed, N failed, N skipped". It exits 1 if anything
+// output of what failed, the first skipped tests of a package with their reasons, and at the end "N passed, N failed, N skipped". It exits 1 if anything
 // failed, was not built, or if no test ran.
 package main
 
@@ -31,16 +31,20 @@ type event struct {
 	FailedBuild string
 }
 
+// maxSkips is the most skipped tests of a package that are named: suites skip hundreds for one reason.
+const maxSkips = 3
+
 type summary struct {
 	out                     io.Writer
 	output                  map[string][]string // by package and test
 	failedIn                map[string]bool     // packages with a failed test
+	skippedIn               map[string]int      // skipped tests by package
 	passed, failed, skipped int
 	broken                  int // packages that failed outside a test: not built, panicked, timed out
 }
 
 func run(r io.Reader, w io.Writer) error {
-	s := summary{out: w, output: map[string][]string{}, failedIn: map[string]bool{}}
+	s := summary{out: w, output: map[string][]string{}, failedIn: map[string]bool{}, skippedIn: map[string]int{}}
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -88,7 +92,9 @@ func (s *summary) add(e event) {
 		s.passed++
 	case "skip":
 		s.skipped++
-		fmt.Fprintf(s.out, "skip  %s %s: %s\n", e.Package, e.Test, reason(s.output[key]))
+		if s.skippedIn[e.Package]++; s.skippedIn[e.Package] <= maxSkips {
+			fmt.Fprintf(s.out, "skip  %s %s: %s\n", e.Package, e.Test, reason(s.output[key]))
+		}
 	case "fail":
 		s.failed++
 		s.failedIn[e.Package] = true
@@ -98,6 +104,9 @@ func (s *summary) add(e event) {
 }
 
 func (s *summary) addPackage(e event, key string) {
+	if more := s.skippedIn[e.Package] - maxSkips; more > 0 {
+		fmt.Fprintf(s.out, "skip  %s: %d more\n", e.Package, more)
+	}
 	switch {
 	case e.Action == "skip": // no test files
 	case e.Action == "pass":
