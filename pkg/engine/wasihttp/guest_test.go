@@ -1,6 +1,7 @@
 package wasihttp_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -57,7 +58,7 @@ func load(t testing.TB, name string, client wasihttp.Client) *guest {
 	}
 	e, err := engine.New(t.Context(), engine.Config{CacheDir: codeDir})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, e.Close(t.Context())) })
+	t.Cleanup(func() { require.NoError(t, e.Close(context.WithoutCancel(t.Context()))) })
 	c, err := e.Compile(t.Context(), wasm)
 	require.NoError(t, err)
 	g := &guest{failed: make(chan error, 100)}

@@ -256,7 +256,7 @@ func (g *script) serveScript(w http.ResponseWriter, r *http.Request, guest func(
 	s := g.state()
 	s.ctx, s.response = r.Context(), p
 	defer func() { s.ctx, s.response = context.Background(), nil }()
-	q := &incomingRequest{s: s, r: r, body: p.request}
+	q := newIncomingRequest(s, r, p.request)
 	defer q.drop()
 	return p.end(guest(q, p))
 }

@@ -18,6 +18,14 @@ type incomingRequest struct {
 	consumed bool
 }
 
+func newIncomingRequest(s *state, r *http.Request, body *bodyReader) *incomingRequest {
+	q := &incomingRequest{s: s, r: r, body: body}
+	if len(r.Trailer) > 0 {
+		q.fields() // while nobody reads the body, which changes r.Trailer
+	}
+	return q
+}
+
 func (q *incomingRequest) drop() {
 	if !q.consumed {
 		q.body.release()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -16,21 +17,23 @@ var errBodyAborted = errors.New("guest dropped the request's body before its end
 // pipe carries the body of an outgoing request from the guest, as its [destination], to the goroutine of the
 // HTTP client, as an [io.ReadCloser]. It holds at most maxEarlyBody bytes.
 type pipe struct {
-	// trailers is the request's Trailer, filled in before its body ends.
+	// trailers is the request's Trailer; nil if it can have none. It is filled in by the Read that returns io.EOF,
+	// which is when net/http allows that.
 	trailers http.Header
 	idle     func() // called where the guest is about to wait
 
 	mu         sync.Mutex
-	readable   sync.Cond // of mu: bytes came, or the end
-	buf        []byte    // guarded by mu
-	start, end int       // guarded by mu: what of buf was not read
-	last       error     // guarded by mu: what the reader gets after the bytes
-	closed     bool      // guarded by mu: nobody reads any more
+	readable   sync.Cond   // of mu: bytes came, or the end
+	buf        []byte      // guarded by mu
+	start, end int         // guarded by mu: what of buf was not read
+	last       error       // guarded by mu: what the reader gets after the bytes
+	finished   http.Header // guarded by mu: the trailers that the guest gave
+	closed     bool        // guarded by mu: nobody reads any more
 	room       wasi.Signal
 }
 
 func newPipe(idle func()) *pipe {
-	p := &pipe{trailers: http.Header{}, idle: idle}
+	p := &pipe{idle: idle}
 	p.readable.L = &p.mu
 	p.room.Set(true)
 	return p
@@ -47,6 +50,10 @@ func (p *pipe) Read(b []byte) (int, error) {
 	case p.closed:
 		return 0, http.ErrBodyReadAfterClose
 	case p.start == p.end:
+		if p.trailers != nil {
+			maps.Copy(p.trailers, p.finished)
+			p.finished = nil
+		}
 		return 0, p.last
 	}
 	n := copy(b, p.buf[p.start:p.end])
@@ -106,10 +113,7 @@ func (p *pipe) write(ctx context.Context, b []byte) error {
 func (p *pipe) finish(trailers http.Header) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, values := range trailers {
-		p.trailers[name] = values
-	}
-	p.last = io.EOF
+	p.finished, p.last = trailers, io.EOF
 	p.readable.Signal()
 }
 

@@ -37,7 +37,7 @@ func (p *Proxy) Handle(i *engine.Instance, w http.ResponseWriter, r *http.Reques
 	s := p.host.state.Of(i)
 	answer := newResponse(w, r)
 	s.response = answer
-	request := &incomingRequest{s: s, r: r, body: answer.request}
+	request := newIncomingRequest(s, r, answer.request)
 	return answer.end(p.handle.Call(i, func(c *engine.Call) {
 		c.PutOwn(request)
 		c.PutOwn(&responseOutparam{answer})

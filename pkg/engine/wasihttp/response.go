@@ -157,8 +157,11 @@ func (p *response) flushLocked() {
 	p.commit()
 	p.unflushed = false
 	p.timer.Stop()
-	if p.err == nil {
-		p.err = p.control.Flush()
+	if p.err != nil {
+		return
+	}
+	if err := p.control.Flush(); !errors.Is(err, http.ErrNotSupported) { // who cannot flush keeps nothing
+		p.err = err
 	}
 }
 

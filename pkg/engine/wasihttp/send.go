@@ -53,15 +53,17 @@ func (h *Host) handle(c *engine.Call) error {
 		e.put(c)
 		return nil
 	}
+	if err := s.hold(resourceOverhead); err != nil {
+		return err
+	}
 	f := &futureResponse{s: s, options: o.send()}
 	var p *pipe
 	if q.body != nil {
 		p = newPipe(s.idle)
-		r.Body, r.Trailer = p, p.trailers
-		for _, names := range r.Header.Values("Trailer") {
-			for name := range strings.SplitSeq(names, ",") {
-				declareTrailer(r.Trailer, name)
-			}
+		r.Body = p
+		if r.ContentLength < 0 && !isProbed(r.Method) {
+			p.trailers = declaredTrailers(r.Header)
+			r.Trailer = p.trailers
 		}
 		q.sent = true
 		// It does not block: the pipe has room for what was written early.
@@ -88,12 +90,28 @@ func (h *Host) handle(c *engine.Call) error {
 	return nil
 }
 
-// declareTrailer adds a name that a request's Trailer may have.
-func declareTrailer(t http.Header, name string) {
-	name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-	if checkName(name) == noError && name != "Content-Length" && name != "Trailer" {
-		t[name] = nil
+// isProbed says whether net/http, before it sends the head of a request of unknown length, reads the first byte of
+// its body on another goroutine: methods that seldom have one. Trailers would race with the head there.
+func isProbed(method string) bool {
+	switch method {
+	case "GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND", "SEARCH":
+		return true
 	}
+	return false
+}
+
+// declaredTrailers returns the names that the header Trailer has, as net/http wants them. It is not nil.
+func declaredTrailers(h http.Header) http.Header {
+	out := http.Header{}
+	for _, names := range h["Trailer"] {
+		for name := range strings.SplitSeq(names, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if checkName(name) == noError && name != "Content-Length" && name != "Trailer" {
+				out[name] = nil
+			}
+		}
+	}
+	return out
 }
 
 // request returns the request as net/http has it, without its body.
@@ -189,6 +207,7 @@ func (f *futureResponse) end() {
 
 // drop is when the guest drops the future; a response that it got from it lives on.
 func (f *futureResponse) drop() {
+	f.s.release(resourceOverhead)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dropped || f.taken {
