@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -182,15 +183,20 @@ func (n *Node) CtrCommand(args ...string) []string {
 
 // Ctr runs ctr and returns its standard output. The error of a run that fails is what ctr said.
 func (n *Node) Ctr(ctx context.Context, args ...string) (string, error) {
+	out, _, err := n.run(ctx, args...)
+	return out, err
+}
+
+// run is Ctr that also returns what ctr said of a run that does not fail.
+func (n *Node) run(ctx context.Context, args ...string) (out, warnings string, err error) {
 	line := n.CtrCommand(args...)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if err != nil {
+	if err = cmd.Run(); err != nil {
 		err = &CtrError{Args: args, Err: err, Said: said(stderr.String())}
 	}
-	return stdout.String(), err
+	return stdout.String(), said(stderr.String()), err
 }
 
 // CtrError is the error of a run of ctr.
@@ -228,6 +234,19 @@ func (n *Node) Pull(ctx context.Context, image string) error {
 func (n *Node) RunArgs(flags []string, image string, id ...string) []string {
 	args := append([]string{"run", "--runtime", Runtime, "--fifo-dir", filepath.Join(n.Dir, "fifo")}, flags...)
 	return append(append(args, image), id...)
+}
+
+// DeleteTask deletes a task that ended, and returns its exit code.
+func (n *Node) DeleteTask(ctx context.Context, id string) (int, error) {
+	_, warnings, err := n.run(ctx, "task", "delete", id)
+	if err != nil {
+		return 0, err
+	}
+	_, text, found := strings.Cut(warnings, "non-zero exit code ")
+	if !found {
+		return 0, nil
+	}
+	return strconv.Atoi(strings.TrimRight(strings.Fields(text)[0], `"`))
 }
 
 // Remove kills the container and deletes all of it.

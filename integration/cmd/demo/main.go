@@ -180,16 +180,15 @@ func run(ctx context.Context, cache *infra.Cache, n *node.Node, r *registry.Regi
 	return nil
 }
 
-// phases is what the shim logged of the last start.
+// phases is what the shim logged of the last start, in the order of the phases.
 func phases(log string) string {
 	var last []string
-	field := regexp.MustCompile(`\bt_[a-z]+="?[0-9][^ "]*`)
-	for line := range strings.Lines(log) {
-		if fields := field.FindAllString(line, -1); fields != nil {
-			last = fields
+	for _, phase := range []string{"t_resolve", "t_prepare", "t_spawn", "t_load", "t_listen"} {
+		if all := regexp.MustCompile(phase+`="?([0-9a-zµ.]+)`).FindAllStringSubmatch(log, -1); all != nil {
+			last = append(last, phase+" "+all[len(all)-1][1])
 		}
 	}
-	return strings.ReplaceAll(strings.Join(last, " "), `"`, "")
+	return strings.Join(last, ", ")
 }
 
 func ask(ctx context.Context, addr string, q request) error {
