@@ -11,15 +11,27 @@ import (
 // body is a request's body. While the response has no head, a read fails that waits for the client for too long.
 type body struct {
 	io.ReadCloser
-	answer  *answer
-	control *http.ResponseController
-	timeout time.Duration
-	timer   *time.Timer // nil before the first read
-	begun   atomic.Bool // somebody has begun to read
-	ended   atomic.Bool // the body was read to its end
+	original *http.Request
+	request  *http.Request // what handlers get
+	answer   *answer
+	control  *http.ResponseController
+	timeout  time.Duration
+	timer    *time.Timer // nil before the first read
+	begun    atomic.Bool // somebody has begun to read
+	ended    atomic.Bool // the body was read to its end
 
 	mu      sync.Mutex
 	reading bool // guarded by mu: a read may be interrupted
+}
+
+// newBody returns the body of r, whose answer is a. net/http looks at r.Body, so that r remains as it is.
+func newBody(r *http.Request, a *answer, timeout time.Duration) *body {
+	b := &body{
+		ReadCloser: r.Body, original: r, request: r.WithContext(r.Context()),
+		answer: a, control: http.NewResponseController(a.ResponseWriter), timeout: timeout,
+	}
+	b.request.Body = b
+	return b
 }
 
 // Read reads from the client.
@@ -31,6 +43,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		n, err = b.readWithin(p)
 	}
 	if err == io.EOF {
+		b.request.Trailer = b.original.Trailer
 		b.ended.Store(true)
 	}
 	return n, err

@@ -23,7 +23,7 @@ type triggerConfig struct {
 	Component *string         `json:"component"`
 	Static    *staticResponse `json:"static_response"`
 	Route     routeConfig     `json:"route"`
-	Executor  *executorConfig `json:"executor"`
+	Executor  json.RawMessage `json:"executor"`
 }
 
 // routeConfig is a pattern or {"private": true}.
@@ -31,10 +31,6 @@ type routeConfig struct {
 	pattern string
 	set     bool
 	private bool
-}
-
-type executorConfig struct {
-	Type string `json:"type"`
 }
 
 // staticResponse answers without a component.
@@ -85,14 +81,8 @@ func decodeTrigger(t *lockedapp.Trigger) (*triggerConfig, error) {
 	case !c.Route.set:
 		return nil, errors.New("no route")
 	}
-	if e := c.Executor; e != nil {
-		switch e.Type {
-		case "http", "spin":
-		case "wagi":
-			return nil, errors.New(`executor "wagi" is not supported`)
-		default:
-			return nil, fmt.Errorf("executor %.100q is unknown", e.Type)
-		}
+	if err := checkExecutor(c.Executor); err != nil {
+		return nil, err
 	}
 	if c.Static != nil {
 		if err := c.Static.validate(); err != nil {
@@ -100,6 +90,26 @@ func decodeTrigger(t *lockedapp.Trigger) (*triggerConfig, error) {
 		}
 	}
 	return &c, nil
+}
+
+// checkExecutor refuses all but the default way to call a component.
+func checkExecutor(data json.RawMessage) error {
+	if len(data) == 0 {
+		return nil
+	}
+	var executor *struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(data, &executor); err != nil || executor == nil {
+		return err
+	}
+	switch executor.Type {
+	case "http", "spin":
+		return decodeStrictly(data, &executor)
+	case "wagi":
+		return errors.New(`executor "wagi" is not supported`)
+	}
+	return fmt.Errorf("executor %.100q is unknown", executor.Type)
 }
 
 func (s *staticResponse) validate() error {

@@ -15,11 +15,11 @@ import (
 // This file implements connections: how many there are, and how they end. A connection is quiet while nothing has
 // arrived on it since it was accepted or the last response was sent. Only quiet connections are ended by the server of
 // its own accord, and each has a moment in which a request may still arrive, so that no request is lost that a client
-// has sent. For example, a draining server gives each quiet connection that moment, and answers on the others with
+// has sent. New ones leave only when the server drains: their clients have no other to try. For example, a draining server gives each quiet connection that moment, and answers on the others with
 // "Connection: close".
 
 // http2Preface begins a connection of HTTP/2.
-const http2Preface = "PRI * HTTP/2.0"
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // listener accepts connections and knows those that are open. It implements [net.Listener].
 type listener struct {
@@ -92,13 +92,11 @@ func (l *listener) takePlace() bool {
 }
 
 func (l *listener) add(tcp *net.TCPConn) *conn {
-	c := &conn{TCPConn: tcp, l: l, quiet: true, listening: true}
+	c := &conn{TCPConn: tcp, l: l, quiet: true, fresh: true, listening: true}
 	l.mu.Lock()
 	l.open[c] = struct{}{}
 	l.mu.Unlock()
-	if l.draining.Load() {
-		c.retire()
-	}
+	c.retire()
 	return c
 }
 
@@ -165,6 +163,7 @@ type conn struct {
 
 	mu        sync.Mutex
 	quiet     bool   // guarded by mu
+	fresh     bool   // guarded by mu: it has had no response yet
 	retired   bool   // guarded by mu: it is quiet and about to end
 	listening bool   // guarded by mu: what arrives is a head
 	head      []byte // guarded by mu: what has arrived of a head
@@ -253,17 +252,22 @@ func (c *conn) answered() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.quiet, c.listening = true, true
+	c.quiet, c.fresh, c.listening = true, false, true
 	if c.head = c.head[:0]; cap(c.head) > maxKeptHead {
 		c.head = nil
 	}
 }
 
-// retire ends the connection unless something arrives within a moment.
+// retire ends the connection unless something arrives within a moment, or has, or the connection is not to leave.
 func (c *conn) retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.quiet && !c.retired {
+	c.retireLocked()
+}
+
+// +checklocks:c.mu
+func (c *conn) retireLocked() {
+	if c.quiet && !c.retired && (c.l.draining.Load() || c.l.crowded.Load() && !c.fresh) {
 		c.retired = true
 		_ = c.TCPConn.SetReadDeadline(time.Now().Add(c.l.timeouts.retire))
 	}
@@ -273,12 +277,8 @@ func (c *conn) retire() {
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.retired:
+	if c.retireLocked(); c.retired {
 		return nil
-	case c.quiet && (c.l.draining.Load() || c.l.crowded.Load()):
-		c.retired = true
-		t = time.Now().Add(c.l.timeouts.retire)
 	}
 	return c.TCPConn.SetReadDeadline(t)
 }

@@ -223,23 +223,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	a := &answer{ResponseWriter: w, last: func() bool {
-		return r.Close || s.listener.draining.Load() || s.listener.crowded.Load()
-	}}
+	a := &answer{ResponseWriter: w}
 	if r.Body == http.NoBody {
 		s.serve(a, r, raw)
 		return
 	}
-	b := &body{ReadCloser: r.Body, answer: a, control: http.NewResponseController(w), timeout: s.timeouts.body}
-	r.Body = b
-	s.serve(a, r, raw)
+	b := newBody(r, a, s.timeouts.body)
+	s.serve(a, b.request, raw)
 	if c != nil {
-		s.finish(c, a, r, b)
+		s.finish(c, a, b)
 	}
 }
 
 // serve is the path of a request.
 func (s *Server) serve(a *answer, r *http.Request, raw []byte) {
+	a.last = func() bool { return r.Close || s.listener.draining.Load() || s.listener.crowded.Load() }
 	path, refusal := checkRequest(r, raw)
 	switch {
 	case refusal != 0:
@@ -292,13 +290,13 @@ func (c Component) handle(w http.ResponseWriter, r *http.Request) error {
 
 // finish ends the exchange of a request in HTTP/1 whose body may not have been read to its end. Nothing may wait for
 // the client any more than for a moment.
-func (s *Server) finish(c *conn, a *answer, r *http.Request, b *body) {
+func (s *Server) finish(c *conn, a *answer, b *body) {
 	if b.ended.Load() {
 		return
 	}
 	_ = b.control.EnableFullDuplex() // else the response's head waits for the request's body
 	_ = a.FlushError()
-	waits := r.Header.Get("Expect") != "" && !b.begun.Load() // for "100 Continue", which reading would send
+	waits := b.request.Header.Get("Expect") != "" && !b.begun.Load() // for "100 Continue", which reading would send
 	if waits || !b.drain(s.timeouts.drain) {
 		c.last.Store(true)
 	}
