@@ -44,7 +44,7 @@ func checksum(name string) (uint32, error) {
 	}
 	defer f.Close()
 	h := crc32.New(castagnoli)
-	_, err = io.CopyBuffer(struct{ io.Writer }{h}, f, make([]byte, 1<<20))
+	_, err = io.CopyBuffer(struct{ io.Writer }{h}, f, make([]byte, 128<<10))
 	return h.Sum32(), err
 }
 
