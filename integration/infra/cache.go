@@ -42,6 +42,9 @@ func OpenCache(ctx context.Context) (*Cache, error) {
 	return &Cache{module: module, dir: dir}, nil
 }
 
+// Apps is a folder for the apps that the shim prepared, where they outlive a node.
+func (c *Cache) Apps() string { return filepath.Join(c.dir, "apps") }
+
 // Root is the root of the repository.
 func (c *Cache) Root() string { return filepath.Dir(c.module) }
 

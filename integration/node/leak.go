@@ -65,9 +65,10 @@ func (n *Node) volatile() []string {
 		n.Dir + "/fifo/*",
 		n.Dir + "/ipam/spin/*.*.*.*",
 		n.Cache() + "/tmp/*",
+		n.Cache() + "/state/*",
 	}
 	for _, namespace := range []string{n.Namespace, "k8s.io"} {
-		patterns = append(patterns, "/run/containerd/runc/"+namespace+"/*")
+		patterns = append(patterns, filepath.Join(runcRoots[0], namespace, "*"))
 	}
 	if Isolated() { // all of /run is the node's
 		patterns = append(patterns, "/run/netns/*", "/run/containerd/s/*", "/run/containerd/fifo/*")
@@ -175,8 +176,25 @@ func (n *Node) sweep(ctx context.Context) error {
 	for _, dir := range append(n.cgroups(), n.cgroupRoots()...) {
 		errs = append(errs, ignoreAbsent(os.Remove(dir)))
 	}
-	errs = append(errs, ignoreAbsent(os.RemoveAll("/run/containerd/runc/"+n.Namespace)))
+	errs = append(errs, ignoreAbsent(os.RemoveAll(filepath.Join(runcRoots[0], n.Namespace))))
+	for _, dir := range n.made {
+		// Another containerd may use it by now: then it is not empty.
+		if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+			errs = append(errs, ignoreAbsent(err))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// runcRoots are the folders in which containerd and its shims make one for each namespace.
+var runcRoots = []string{"/run/containerd/runc", "/run/containerd"}
+
+// absent returns those of the folders that are not there.
+func absent(dirs ...string) []string {
+	return slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool {
+		_, err := os.Stat(dir)
+		return err == nil
+	})
 }
 
 func ignoreAbsent(err error) error {

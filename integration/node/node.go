@@ -40,6 +40,7 @@ type Config struct {
 	// Runtimes is more of containerd's configuration: further runtimes for CRI, as TOML.
 	Runtimes string
 	Env      []string // of containerd and so of the shim
+	Apps     string   // folder of the shim's prepared apps, which the node then leaves there; one of its own if empty
 	Trace    bool     // log at debug level
 }
 
@@ -54,6 +55,7 @@ type Node struct {
 	path      string
 	cmd       *exec.Cmd
 	log       *os.File
+	made      []string   // folders of the machine that were not there before
 	ended     chan error // gets the verdict of cmd.Wait
 }
 
@@ -64,7 +66,7 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &Node{Dir: dir, cfg: cfg, Address: filepath.Join(dir, "c.sock"), Namespace: filepath.Base(dir)}
+	n = &Node{Dir: dir, cfg: cfg, made: absent(runcRoots...), Address: filepath.Join(dir, "c.sock"), Namespace: filepath.Base(dir)}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("start node: %w", errors.Join(err, n.Close()))
@@ -115,7 +117,7 @@ func (n *Node) install(ctx context.Context) error {
 func (n *Node) Shim() string { return filepath.Join(n.Dir, "bin", "containerd-shim-spin-v2") }
 
 // Cache is the folder of the shim's prepared apps on this node.
-func (n *Node) Cache() string { return filepath.Join(n.Dir, "spin") }
+func (n *Node) Cache() string { return cmp.Or(n.cfg.Apps, filepath.Join(n.Dir, "spin")) }
 
 // Run starts containerd, at first or after Stop, and waits until it answers.
 func (n *Node) Run(ctx context.Context) error {

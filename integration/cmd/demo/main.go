@@ -79,7 +79,7 @@ func demo(ctx context.Context, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Println("Building what is missing of containerd and the shim …")
+	fmt.Println("Building what is missing of containerd, the shim and the apps …")
 	left, err := build(ctx, cache)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func demo(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	n, err := node.Start(ctx, node.Config{Cache: cache})
+	n, err := node.Start(ctx, node.Config{Cache: cache, Apps: cache.Apps()})
 	if err != nil {
 		return err
 	}
