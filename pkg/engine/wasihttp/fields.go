@@ -143,12 +143,8 @@ func validValue(v []byte) bool {
 	return !slices.ContainsFunc(v, func(b byte) bool { return b < ' ' && b != '\t' || b == 0x7f })
 }
 
-// putHeaderResult puts a result<_, header-error>.
-func putHeaderResult(c *engine.Call, e headerError) {
-	if e == noError {
-		c.PutOk()
-		return
-	}
+// putHeaderError puts a result<…, header-error> that is an error.
+func putHeaderError(c *engine.Call, e headerError) {
 	c.PutErr()
 	c.PutCase(int(e))
 }
@@ -181,7 +177,7 @@ func (h *Host) fieldsFromList(c *engine.Call) error {
 			e = invalidSyntax
 		}
 		if e != noError {
-			putHeaderResult(c, e)
+			putHeaderError(c, e)
 			return nil
 		}
 		if size += len(value); size > maxFieldBytes {
@@ -219,7 +215,7 @@ func fieldsSet(c *engine.Call) error {
 	f := engine.Rep[*fields](c)
 	name := c.String()
 	if e := f.mayChange(name); e != noError {
-		putHeaderResult(c, e)
+		putHeaderError(c, e)
 		return nil
 	}
 	entries := f.without(name)
@@ -231,7 +227,7 @@ func fieldsSet(c *engine.Call) error {
 	for range n {
 		value := c.Bytes()
 		if !validValue(value) {
-			putHeaderResult(c, invalidSyntax)
+			putHeaderError(c, invalidSyntax)
 			return nil
 		}
 		if size += len(value); size > maxFieldBytes {
@@ -246,7 +242,7 @@ func fieldsDelete(c *engine.Call) error {
 	f := engine.Rep[*fields](c)
 	name := c.String()
 	if e := f.mayChange(name); e != noError {
-		putHeaderResult(c, e)
+		putHeaderError(c, e)
 		return nil
 	}
 	return f.change(c, f.without(name))
@@ -260,7 +256,7 @@ func fieldsAppend(c *engine.Call) error {
 		e = invalidSyntax
 	}
 	if e != noError {
-		putHeaderResult(c, e)
+		putHeaderError(c, e)
 		return nil
 	}
 	if len(value) > maxFieldBytes {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -25,6 +26,8 @@ type guest struct {
 	upstream atomic.Value
 	// failed receives the errors of Handle.
 	failed chan error
+	// running counts requests: the end of the engine ends the memory of their guests.
+	running sync.WaitGroup
 }
 
 // codeDir is the folder of machine code that all tests share.
@@ -63,6 +66,7 @@ func load(t testing.TB, name string, client wasihttp.Client) *guest {
 	require.NoError(t, err)
 	g := &guest{failed: make(chan error, 100)}
 	g.upstream.Store("")
+	t.Cleanup(g.running.Wait)
 	l := e.NewLinker()
 	wasi.Add(l, wasi.Config{})
 	host := wasihttp.Add(l, wasihttp.Config{Client: client})
@@ -137,6 +141,8 @@ func (g *guest) defineSpin(l *engine.Linker) {
 
 // ServeHTTP is what a trigger does with a request.
 func (g *guest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.running.Add(1)
+	defer g.running.Done()
 	i, err := g.pre.Instantiate(r.Context())
 	if err != nil {
 		g.failed <- err

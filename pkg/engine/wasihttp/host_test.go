@@ -231,7 +231,7 @@ func (g *script) consume(rep any) *incomingBody {
 func (g *script) trailers(b *incomingBody) (entries []string, e *ErrorCode) {
 	g.t.Helper()
 	f := own[*futureTrailers](g, "[static]incoming-body.finish", func(c *engine.Call) { c.PutOwn(b) })
-	wait(g.t, f)
+	wait(g.t, own[*futureTrailers](g, "[method]future-trailers.subscribe", self(f)))
 	var trailers *fields
 	g.call("[method]future-trailers.get", self(f), func(c *engine.Call) {
 		require.True(g.t, c.Option())

@@ -160,9 +160,11 @@ func (p *response) flushLocked() {
 	if p.err != nil {
 		return
 	}
-	if err := p.control.Flush(); !errors.Is(err, http.ErrNotSupported) { // who cannot flush keeps nothing
-		p.err = err
+	err := p.control.Flush()
+	if errors.Is(err, http.ErrNotSupported) || p.r.Method == http.MethodHead {
+		return // who cannot flush keeps nothing; and HTTP/2 ends the stream with a head that is all
 	}
+	p.err = err
 }
 
 // commit hands the head to net/http, and what is pending of the body.
@@ -363,7 +365,8 @@ func (p *response) end(err error) error {
 		p.timer.Stop()
 	}
 	switch {
-	case err != nil && complete:
+	case err != nil && (complete || p.committed && p.r.Method == http.MethodHead):
+		// For HEAD the head was all; HTTP/2 may have ended the context with it.
 		return &LateError{err}
 	case err != nil:
 		return err

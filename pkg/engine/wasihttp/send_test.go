@@ -496,6 +496,51 @@ func TestBetweenBytesTimeout(t *testing.T) {
 	})
 }
 
+// TestBodyOfRequestWaitsForTheServer fills the pipe: then the guest waits, until the client reads or is done.
+func TestBodyOfRequestWaitsForTheServer(t *testing.T) {
+	t.Parallel()
+	for name, closes := range map[string]bool{"it reads on": false, "it needs no more": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			full := make(chan bool)
+			g := newScript(t, Config{Client: clientFunc(func(r *http.Request) (*http.Response, error) {
+				<-full
+				if closes {
+					require.NoError(t, r.Body.Close())
+				} else {
+					_, err := io.CopyN(io.Discard, r.Body, 10)
+					require.NoError(t, err)
+				}
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})})
+			q := g.request("POST", "http://h/")
+			h := own[*fields](g, "[method]outgoing-request.headers", self(q))
+			require.Equal(t, immutable, g.append(h, "a", "b"))
+			b := g.body(q)
+			f, e := g.handle(q, nil)
+			require.Nil(t, e)
+			g.write(b, strings.Repeat("x", maxEarlyBody-1))
+			require.Equal(t, 1, b.Room())
+			g.write(b, "x")
+			require.False(t, b.Ready())
+			full <- true
+			wait(t, b)
+			if closes {
+				require.Equal(t, io.ErrClosedPipe, b.Write(g, []byte("x")))
+			} else {
+				require.Equal(t, 10, b.Room())
+				ctx, cancel := context.WithCancelCause(t.Context())
+				ended := errors.New("ended")
+				cancel(ended)
+				require.Equal(t, ended, b.Write(ctx, make([]byte, 11)))
+			}
+			f.drop()
+			wait(t, f)
+		})
+	}
+}
+
 func TestTimeLimitsFollowTheConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
