@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,6 +18,8 @@ type script struct {
 	*passthrough.Guest
 	t    testing.TB
 	host *Host
+	// patient makes what is written leave only where the guest waits or ends, however slow the machine is.
+	patient bool
 }
 
 func newScript(t testing.TB, cfg Config) *script {
@@ -253,6 +256,9 @@ func (g *script) trailers(b *incomingBody) (entries []string, e *ErrorCode) {
 // serveScript is what Proxy.Handle does, with the script's guest in place of one that exports a handler.
 func (g *script) serveScript(w http.ResponseWriter, r *http.Request, guest func(q *incomingRequest, p *response) error) error {
 	p := newResponse(w, r)
+	if g.patient {
+		p.flushDelay, p.headDelay = time.Hour, time.Hour
+	}
 	s := g.state()
 	s.ctx, s.response = r.Context(), p
 	defer func() { s.ctx, s.response = context.Background(), nil }()

@@ -46,7 +46,7 @@ func (p *Proxy) Handle(i *engine.Instance, w http.ResponseWriter, r *http.Reques
 
 // newResponse returns the answer to r, with the reader of its body.
 func newResponse(w http.ResponseWriter, r *http.Request) *response {
-	p := &response{r: r, w: w, control: http.NewResponseController(w)}
+	p := &response{r: r, w: w, control: http.NewResponseController(w), flushDelay: flushDelay, headDelay: headDelay}
 	body := r.Body
 	if body == nil {
 		body = http.NoBody

@@ -18,9 +18,11 @@ const (
 	// maxPending is how much of a body without content-length waits for more or for its end: a response that
 	// is no larger leaves as one packet with its length.
 	maxPending = 4 << 10
-	// flushDelay bounds how long what the guest wrote waits. It leaves earlier where the guest begins to wait
-	// for something of HTTP, or ends the body.
+	// flushDelay bounds how long what the guest wrote waits, and headDelay how long a head waits without any of
+	// its body. They leave earlier where the guest begins to wait for something of HTTP, or ends the body. A head
+	// can wait longer, since alone it is of little use, and once it left an empty body has no length.
 	flushDelay = 500 * time.Microsecond
+	headDelay  = 20 * time.Millisecond
 	// maxDrain is how large a body of a request may be, and drainTime how long the client may take for it, to be
 	// read after the guest has returned, so that the connection can be kept. net/http has the same maxDrain.
 	maxDrain  = 256 << 10
@@ -49,22 +51,24 @@ type response struct {
 	control *http.ResponseController
 	request *bodyReader
 
+	flushDelay, headDelay time.Duration
+
 	unwatch func() bool // stops watching the context; nil before the first write that may block
 
 	// refused is why the guest has no answer, from its own mouth.
 	refused error
 
 	mu        sync.Mutex
-	status    int         // guarded by mu; 0 before set
-	length    int64       // guarded by mu: the content-length that the guest gave, or -1
-	pending   []byte      // guarded by mu: the body so far; nil once it was committed
-	written   int64       // guarded by mu: of the body, what HEAD does not send included
-	committed bool        // guarded by mu: w has the head
-	unflushed bool        // guarded by mu: w may keep something, or pending does; timer runs
-	timer     *time.Timer // guarded by mu
-	err       error       // guarded by mu: of writing
-	ended     ended       // guarded by mu
-	handled   bool        // guarded by mu: w is no longer ours
+	status    int           // guarded by mu; 0 before set
+	length    int64         // guarded by mu: the content-length that the guest gave, or -1
+	pending   []byte        // guarded by mu: the body so far; nil once it was committed
+	written   int64         // guarded by mu: of the body, what HEAD does not send included
+	committed bool          // guarded by mu: w has the head
+	waits     time.Duration // guarded by mu: how long what was not flushed may wait; 0 if there is nothing
+	timer     *time.Timer   // guarded by mu: of waits
+	err       error         // guarded by mu: of writing
+	ended     ended         // guarded by mu
+	handled   bool          // guarded by mu: w is no longer ours
 
 	controlling sync.Mutex
 	done        bool // guarded by controlling: control is no longer ours
@@ -132,14 +136,18 @@ func (p *response) hasBody() bool {
 //
 // +checklocks:p.mu
 func (p *response) later() {
-	if p.unflushed {
+	d := p.flushDelay
+	if p.written == 0 || !p.hasBody() {
+		d = p.headDelay
+	}
+	if p.waits != 0 && p.waits <= d {
 		return
 	}
-	p.unflushed = true
+	p.waits = d
 	if p.timer == nil {
-		p.timer = time.AfterFunc(flushDelay, p.flush)
+		p.timer = time.AfterFunc(d, p.flush)
 	} else {
-		p.timer.Reset(flushDelay)
+		p.timer.Reset(d)
 	}
 }
 
@@ -147,7 +155,7 @@ func (p *response) later() {
 func (p *response) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.unflushed && !p.handled {
+	if p.waits != 0 && !p.handled {
 		p.flushLocked()
 	}
 }
@@ -155,8 +163,10 @@ func (p *response) flush() {
 // +checklocks:p.mu
 func (p *response) flushLocked() {
 	p.commit()
-	p.unflushed = false
-	p.timer.Stop()
+	p.waits = 0
+	if p.timer != nil {
+		p.timer.Stop()
+	}
 	if p.err != nil {
 		return
 	}
@@ -249,14 +259,12 @@ func (p *response) finish(trailers http.Header) {
 		}
 	}
 	if len(trailers) > 0 {
-		p.later()
 		p.flushLocked() // else net/http gives the body a length, and it can have no trailers
 		h := p.w.Header()
 		for name, values := range trailers {
 			h[http.TrailerPrefix+name] = values
 		}
 	} else if known {
-		p.later()
 		p.flushLocked()
 	}
 }
@@ -346,7 +354,7 @@ func closeConnection(w http.ResponseWriter) {
 func (p *response) end(err error) error {
 	p.mu.Lock()
 	complete := p.ended == finished && p.err == nil
-	if p.unflushed && !complete && p.err == nil {
+	if p.waits != 0 && !complete && p.err == nil {
 		p.flushLocked() // what the guest sent before it failed
 	}
 	p.mu.Unlock()

@@ -24,6 +24,7 @@ type scripted func(g *script, q *incomingRequest, p *response) error
 func serve(t testing.TB, guest scripted) (*httptest.Server, <-chan error) {
 	t.Helper()
 	g := newScript(t, Config{})
+	g.patient = true
 	failed := make(chan error, 10)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := &headWatch{ResponseWriter: w}
@@ -317,6 +318,7 @@ func TestResponsesLeaveAtOnce(t *testing.T) {
 	for _, status := range []int{200, 204} {
 		got := make(chan bool)
 		s, failed := serve(t, func(g *script, _ *incomingRequest, p *response) error {
+			p.flushDelay, p.headDelay = flushDelay, headDelay
 			o := g.response(status)
 			b := g.body(o)
 			g.set(p, o)
