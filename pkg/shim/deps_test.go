@@ -71,6 +71,9 @@ var testLayers = map[string][]string{
 	"engine/factor/guesttest": {
 		"engine", "engine/wasi", "engine/wasihttp", "engine/factor", "engine/factor/", "oci/lockedapp",
 	},
+	"trigger/http/guesttest": {
+		"engine", "engine/wasi", "engine/wasihttp", "engine/factor/", "oci/lockedapp", "trigger/http",
+	},
 }
 
 // owners says which packages may import a module from outside, where that is worth a rule. The longest matching prefix decides.

@@ -15,7 +15,7 @@ import (
 // This file implements connections: how many there are, and how they end. A connection is quiet while nothing has
 // arrived on it since it was accepted or the last response was sent. Only quiet connections are ended by the server of
 // its own accord, and each has a moment in which a request may still arrive, so that no request is lost that a client
-// has sent. New ones leave only when the server drains: their clients have no other to try. For example, a draining server gives each quiet connection that moment, and answers on the others with
+// has sent. For example, a draining server gives each quiet connection that moment, and answers on the others with
 // "Connection: close".
 
 // http2Preface begins a connection of HTTP/2.
@@ -158,7 +158,7 @@ type conn struct {
 
 	http2 atomic.Bool
 	ended atomic.Bool // the client has sent all, or was cut off
-	last  atomic.Bool // no further request can be found on it
+	deaf  atomic.Bool // Read finds nothing more: where the next request begins is not known
 	said  atomic.Bool // CloseWrite was called
 
 	mu        sync.Mutex
@@ -190,7 +190,7 @@ func connOf(r *http.Request) *conn {
 
 // Read reads what the client sends.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.last.Load() {
+	if c.deaf.Load() {
 		return 0, io.EOF
 	}
 	n, err := c.TCPConn.Read(p)
@@ -233,23 +233,19 @@ func (c *conn) arrived(p []byte) (http2 bool) {
 }
 
 // begin is called when a request in HTTP/1 has arrived. It returns what is known of the request's head, to be used
-// before the response ends. ok is false if what seems to be a request is not.
-func (c *conn) begin() (head []byte, ok bool) {
+// before the response ends.
+func (c *conn) begin() (head []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.retired {
 		_ = c.TCPConn.SetReadDeadline(time.Time{})
 	}
 	c.quiet, c.retired, c.listening = false, false, false
-	return c.head, !c.last.Load()
+	return c.head
 }
 
 // answered is called when a response in HTTP/1 has been sent and the connection may bring another request.
 func (c *conn) answered() {
-	if c.last.Load() {
-		_ = c.CloseWrite()
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.quiet, c.fresh, c.listening = true, false, true
@@ -267,10 +263,15 @@ func (c *conn) retire() {
 
 // +checklocks:c.mu
 func (c *conn) retireLocked() {
-	if c.quiet && !c.retired && (c.l.draining.Load() || c.l.crowded.Load() && !c.fresh) {
-		c.retired = true
-		_ = c.TCPConn.SetReadDeadline(time.Now().Add(c.l.timeouts.retire))
+	if !c.quiet || c.retired || !c.l.draining.Load() && !c.l.crowded.Load() {
+		return
 	}
+	c.retired = true
+	moment := c.l.timeouts.retire
+	if c.fresh && !c.l.draining.Load() {
+		moment = c.l.timeouts.welcome
+	}
+	_ = c.TCPConn.SetReadDeadline(time.Now().Add(moment))
 }
 
 // SetReadDeadline sets until when Read waits.
@@ -354,7 +355,7 @@ func (c *conn) Close() error {
 // connection is the end of the response, that takes a reset.
 func (c *conn) abort(reset bool) {
 	c.ended.Store(true)
-	c.last.Store(true)
+	c.deaf.Store(true)
 	if reset {
 		_ = c.SetLinger(0)
 	}

@@ -40,6 +40,19 @@ func TestQuietConnectionsMakeRoom(t *testing.T) {
 	require.Empty(t, quiet[0].rest())
 }
 
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{App: appOf("/..."), MaxConnections: 3}, func(s *Server) { s.timeouts.welcome = 20 * time.Millisecond }, hello)
+	silent := make([]*client, 10)
+	for i := range silent {
+		silent[i] = s.dial()
+	}
+	c := s.dial()
+	c.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	require.Equal(t, "hello", text(t, c.response("GET")))
+	require.Empty(t, silent[0].rest())
+}
+
 func TestBusyConnectionsLetOthersWait(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
@@ -173,9 +186,7 @@ func TestDrain(t *testing.T) {
 	<-entered
 
 	s.stop()
-	for !s.listener.draining.Load() {
-		time.Sleep(time.Millisecond)
-	}
+	require.Eventually(t, s.listener.draining.Load, patience, time.Millisecond)
 	// In the moment that they have, quiet connections may still bring a request.
 	late.send("GET /fast HTTP/1.1\r\nHost: h\r\n\r\n")
 	lateToo.send("GET /fast HTTP/1.1\r\nHost: h\r\n\r\n")

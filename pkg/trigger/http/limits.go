@@ -49,6 +49,8 @@ type timeouts struct {
 	// retire is how long a connection on which nothing has arrived yet may still bring a request, when it is wanted
 	// for another or the server drains; and for how long a draining server empties the kernel's queue of connections.
 	retire time.Duration
+	// welcome is retire for new connections while the server does not drain: their clients have no others to try.
+	welcome time.Duration
 }
 
 // defaultTimeouts are those of common servers, nginx before all. retire is a round trip around the world.
@@ -61,6 +63,7 @@ var defaultTimeouts = timeouts{
 	lastWords: 30 * time.Second,
 	lastWord:  2 * time.Second,
 	retire:    250 * time.Millisecond,
+	welcome:   time.Second,
 }
 
 // connectionLimit is how many connections a process with this limit of open files can have.

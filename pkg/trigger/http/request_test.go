@@ -74,7 +74,7 @@ func TestRawRequests(t *testing.T) {
 		{"HTTP/1.0 without Host", "GET /a HTTP/1.0\r\n\r\n", 200, end, "GET /a host= "},
 		{"HTTP/1.0 that stays", "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, keep, "GET /a host= "},
 		{"HTTP/1.0 with transfer-encoding", "POST /a HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, end, ""},
-		{"HTTP/0.9", "GET /a\r\n\r\n", 400, end, "*"},
+		{"HTTP/0.9", "GET /a-longer-path\r\n\r\n", 400, end, "*"},
 		{"HTTP/2.0 in text", "GET /a HTTP/2.0\r\nHost: h\r\n\r\n", 505, end, "*"},
 		{"preface of HTTP/2 and then not", "PRI * HTTP/2.0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 400, end, ""},
 		{"no HTTP", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, end, "*"},
@@ -263,7 +263,7 @@ func TestSlowClients(t *testing.T) {
 	const short = 50 * time.Millisecond
 	s := start(t, Config{App: appOf("/read", "/stream", "/write")}, func(s *Server) {
 		s.timeouts = timeouts{
-			header: short, idle: short, body: short, send: short, drain: short, lastWords: short, lastWord: short, retire: short,
+			header: short, idle: short, body: short, send: short, drain: short, lastWords: short, lastWord: short, retire: short, welcome: short,
 		}
 	}, describeRequest,
 		func(w http.ResponseWriter, r *http.Request) error {

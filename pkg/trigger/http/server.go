@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -218,10 +219,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var raw []byte
 	c := connOf(r)
 	if c != nil {
-		var ok bool
-		if raw, ok = c.begin(); !ok {
-			panic(http.ErrAbortHandler)
-		}
+		raw = c.begin()
 	}
 	a := &answer{ResponseWriter: w}
 	if r.Body == http.NoBody {
@@ -298,8 +296,15 @@ func (s *Server) finish(c *conn, a *answer, b *body) {
 	_ = a.FlushError()
 	waits := b.request.Header.Get("Expect") != "" && !b.begun.Load() // for "100 Continue", which reading would send
 	if waits || !b.drain(s.timeouts.drain) {
-		c.last.Store(true)
+		c.deaf.Store(true)
+		closeAfter(a.ResponseWriter)
 	}
+}
+
+// closeAfter makes net/http close the connection of w, which is its own, after the response, even if the head has been
+// sent. That is what MaxBytesReader does when it finds too much; there is no other way.
+func closeAfter(w http.ResponseWriter) {
+	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, io.NopCloser(strings.NewReader("too much")), 1))
 }
 
 // serveWellKnown answers what the server itself is asked.
