@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/abi"
@@ -38,6 +39,9 @@ const wasmStack = "\nwasm stack trace:\n\t"
 
 // callError turns what a call into a guest failed with into a *Trap, an *ExitError or a host's fault.
 func callError(err error) error {
+	if fault, ok := errors.AsType[runtime.Error](err); ok {
+		return fmt.Errorf("BUG: host function panicked: %w", fault) // not the guest's fault, whatever it did
+	}
 	text, stack, _ := strings.Cut(err.Error(), wasmStack)
 	trap := &Trap{Msg: strings.TrimSuffix(strings.TrimPrefix(text, "wasm error: "), " (recovered by wazero)")}
 	if stack != "" {

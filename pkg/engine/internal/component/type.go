@@ -230,75 +230,90 @@ func (ts *Types) Intern(t *Type) *Type {
 	return have
 }
 
-// String returns the type as WIT writes it, with records and variants spelled out.
+// maxPrint bounds what String returns, in bytes, but for one name: types share parts, and print as trees.
+const maxPrint = 1 << 12
+
+// String returns the type as WIT writes it, with records and variants spelled out. It is cut where it gets long.
 func (t *Type) String() string {
-	if t == nil {
-		return "_"
-	}
 	var b strings.Builder
-	switch t.Kind {
-	case KindList, KindOption, KindStream, KindFuture:
-		if t.Kind == KindOption {
-			return "option<" + t.Cases[1].Type.String() + ">"
-		}
-		if t.Elem == nil {
-			return t.Kind.String()
-		}
-		return t.Kind.String() + "<" + t.Elem.String() + ">"
-	case KindFixedList:
-		return fmt.Sprintf("list<%s, %d>", t.Elem, t.Length)
-	case KindResult:
-		return fmt.Sprintf("result<%s, %s>", t.Cases[0].Type, t.Cases[1].Type)
-	case KindOwn, KindBorrow:
-		return t.Kind.String() + "<" + t.Resource.Name + ">"
-	case KindRecord, KindTuple:
-		b.WriteString(t.Kind.String() + "{")
-		for i, f := range t.Fields {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			if f.Name != "" {
-				b.WriteString(f.Name + ": ")
-			}
-			b.WriteString(f.Type.String())
-		}
-		b.WriteString("}")
-	case KindVariant, KindEnum:
-		b.WriteString(t.Kind.String() + "{")
-		for i, c := range t.Cases {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			b.WriteString(c.Name)
-			if c.Type != nil {
-				b.WriteString("(" + c.Type.String() + ")")
-			}
-		}
-		b.WriteString("}")
-	case KindFlags:
-		return "flags{" + strings.Join(t.Labels, ", ") + "}"
-	default:
-		return t.Kind.String()
-	}
+	t.print(&b)
 	return b.String()
 }
 
-// String returns the function type as WIT writes it.
+func (t *Type) print(b *strings.Builder) {
+	switch {
+	case t == nil:
+		b.WriteString("_")
+		return
+	case b.Len() > maxPrint:
+		b.WriteString("…")
+		return
+	}
+	b.WriteString(t.Kind.String())
+	switch t.Kind {
+	case KindList, KindStream, KindFuture:
+		if t.Elem != nil {
+			printParts(b, "<", ">", 1, func(int) { t.Elem.print(b) })
+		}
+	case KindOption:
+		printParts(b, "<", ">", 1, func(int) { t.Cases[1].Type.print(b) })
+	case KindFixedList:
+		printParts(b, "<", ">", 1, func(int) {
+			t.Elem.print(b)
+			fmt.Fprintf(b, ", %d", t.Length)
+		})
+	case KindResult:
+		printParts(b, "<", ">", 2, func(i int) { t.Cases[i].Type.print(b) })
+	case KindOwn, KindBorrow:
+		b.WriteString("<" + t.Resource.Name + ">")
+	case KindRecord, KindTuple:
+		printParts(b, "{", "}", len(t.Fields), func(i int) { t.Fields[i].print(b) })
+	case KindVariant, KindEnum:
+		printParts(b, "{", "}", len(t.Cases), func(i int) {
+			b.WriteString(t.Cases[i].Name)
+			if t.Cases[i].Type != nil {
+				printParts(b, "(", ")", 1, func(int) { t.Cases[i].Type.print(b) })
+			}
+		})
+	case KindFlags:
+		printParts(b, "{", "}", len(t.Labels), func(i int) { b.WriteString(t.Labels[i]) })
+	}
+}
+
+func (f *Field) print(b *strings.Builder) {
+	if f.Name != "" {
+		b.WriteString(f.Name + ": ")
+	}
+	f.Type.print(b)
+}
+
+// printParts prints n parts between brackets, as many as there is room for.
+func printParts(b *strings.Builder, open, end string, n int, part func(i int)) {
+	b.WriteString(open)
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if b.Len() > maxPrint {
+			b.WriteString("…")
+			break
+		}
+		part(i)
+	}
+	b.WriteString(end)
+}
+
+// String returns the function type as WIT writes it, cut like that of a [Type].
 func (f *Func) String() string {
 	var b strings.Builder
 	if f.Async {
 		b.WriteString("async ")
 	}
-	b.WriteString("func(")
-	for i, p := range f.Params {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(p.Name + ": " + p.Type.String())
-	}
-	b.WriteString(")")
+	b.WriteString("func")
+	printParts(&b, "(", ")", len(f.Params), func(i int) { f.Params[i].print(&b) })
 	if f.Result != nil {
-		b.WriteString(" -> " + f.Result.String())
+		b.WriteString(" -> ")
+		f.Result.print(&b)
 	}
 	return b.String()
 }

@@ -93,7 +93,7 @@ func (e *evaluator) instantiate(c *closure, arg func(*component.ImportDef) (enti
 	if e.plan.Instances >= maxInstances {
 		return nil, fmt.Errorf("more than %d component instances", maxInstances)
 	}
-	s := &scope{outer: c.scope, instance: e.plan.Instances}
+	s := &scope{outer: c.scope, instance: e.plan.Instances, imports: map[string]bool{}}
 	e.plan.Instances++
 	exports := newInstance()
 	for _, d := range c.component.Definitions {
@@ -170,6 +170,10 @@ func (e *evaluator) define(s *scope, d component.Definition, exports *Instance, 
 }
 
 func (e *evaluator) importDef(s *scope, d *component.ImportDef, arg func(*component.ImportDef) (entity, error)) error {
+	if s.imports[d.Name.Name] {
+		return fmt.Errorf("import %q twice", d.Name.Name)
+	}
+	s.imports[d.Name.Name] = true
 	have, err := arg(d)
 	if err == nil {
 		have, err = e.describe(s, d.Desc, have, d.Name.Name, 0)

@@ -82,6 +82,8 @@ type scope struct {
 	outer    *scope
 	instance int // number of the component instance; -1 in a type
 
+	imports map[string]bool // the names of imports so far
+
 	coreItems     [component.SortCoreType][]coreItem // funcs, tables, memories, globals, tags
 	coreTypes     []*component.CoreTypeDef
 	coreInstances []*coreInstance
