@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -194,11 +193,7 @@ func (l *lab) requireEnd(t *testing.T, id, signal string, code int) {
 	t.Helper()
 	_, err := l.Ctr(t.Context(), "task", "kill", "--signal", signal, id)
 	require.NoError(t, err)
-	status := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(id) + `\s+\d+\s+STOPPED`)
-	require.Eventually(t, func() bool {
-		out, err := l.Ctr(t.Context(), "task", "list")
-		return err == nil && status.MatchString(out)
-	}, time.Minute, 20*time.Millisecond, "the task does not end on %s", signal)
+	l.requireStopped(t, id)
 	got, err := l.DeleteTask(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, code, got, "exit code")

@@ -52,11 +52,17 @@ func (c *CRI) RunPod(ctx context.Context, runtime string, pod *cri.PodSandboxCon
 	return r.PodSandboxId, nil
 }
 
-// Run pulls the image of a container, creates it in a pod and starts it. The id is that of the created container even if it did not
-// start.
+// Run pulls the image of a container if it is not there, creates the container in a pod and starts it. The id is that of the created
+// container even if it did not start.
 func (c *CRI) Run(ctx context.Context, podID string, pod *cri.PodSandboxConfig, container *cri.ContainerConfig) (string, error) {
-	if _, err := c.Images.PullImage(ctx, &cri.PullImageRequest{Image: container.Image, SandboxConfig: pod}); err != nil {
-		return "", fmt.Errorf("pull: %w", err)
+	status, err := c.Images.ImageStatus(ctx, &cri.ImageStatusRequest{Image: container.Image})
+	if err != nil {
+		return "", fmt.Errorf("look for image: %w", err)
+	}
+	if status.Image == nil {
+		if _, err := c.Images.PullImage(ctx, &cri.PullImageRequest{Image: container.Image, SandboxConfig: pod}); err != nil {
+			return "", fmt.Errorf("pull: %w", err)
+		}
 	}
 	r, err := c.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: podID, Config: container, SandboxConfig: pod})
 	if err != nil {
@@ -66,6 +72,17 @@ func (c *CRI) Run(ctx context.Context, podID string, pod *cri.PodSandboxConfig, 
 		return r.ContainerId, fmt.Errorf("start: %w", err)
 	}
 	return r.ContainerId, nil
+}
+
+// RemoveWithin stops a container, killing it after some seconds, and removes it.
+func (c *CRI) RemoveWithin(ctx context.Context, id string, seconds int64) error {
+	if _, err := c.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: id, Timeout: seconds}); err != nil {
+		return fmt.Errorf("stop container: %w", err)
+	}
+	if _, err := c.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: id}); err != nil {
+		return fmt.Errorf("remove container: %w", err)
+	}
+	return nil
 }
 
 // RemovePod stops a pod with all of its containers, and removes it.
