@@ -11,8 +11,7 @@ type CanonDef struct {
 	Type uint32
 	// Options of a lift, a lower and of the built-ins that take options.
 	Options CanonOptions
-	// Async says that a built-in without options is async (subtask.cancel, stream.cancel-read, …), or
-	// that resource.drop is.
+	// Async says that a built-in without options is async (subtask.cancel, stream.cancel-read, …).
 	Async bool
 	// Index is the operand of context.get/set, or the table of thread built-ins.
 	Index uint32
@@ -35,8 +34,6 @@ const (
 	CanonResourceRep         CanonOp = 0x04
 	CanonTaskCancel          CanonOp = 0x05
 	CanonSubtaskCancel       CanonOp = 0x06
-	CanonResourceDropAsync   CanonOp = 0x07
-	CanonBackpressureSet     CanonOp = 0x08
 	CanonTaskReturn          CanonOp = 0x09
 	CanonContextGet          CanonOp = 0x0a
 	CanonContextSet          CanonOp = 0x0b

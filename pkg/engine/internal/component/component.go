@@ -332,10 +332,6 @@ type ResourceExpr struct {
 	// Dtor is the destructor's core function index, if HasDtor.
 	Dtor    uint32
 	HasDtor bool
-	// AsyncDtor says that the destructor is async; Callback is then its callback, if HasCallback.
-	AsyncDtor   bool
-	Callback    uint32
-	HasCallback bool
 }
 
 // InstanceExpr is an instance type: declarations of core types, types, aliases and exports.

@@ -104,8 +104,6 @@ func (e *evaluator) resourceBuiltin(s *scope, d *component.CanonDef) error {
 	switch {
 	case r == nil:
 		return fmt.Errorf("type %d is not a resource type", d.Type)
-	case d.Async:
-		return errors.New("async resource.drop is not supported")
 	}
 	i32 := []component.CoreValType{component.CoreI32}
 	b := Builtin{Resource: r, Instance: s.instance, Options: -1}

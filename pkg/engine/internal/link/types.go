@@ -43,8 +43,6 @@ func (e *evaluator) resourceType(s *scope, x *component.ResourceExpr) (*typ, err
 		return nil, errors.New("a resource type cannot be defined in a type")
 	case x.Rep != component.CoreI32:
 		return nil, fmt.Errorf("the representation of a resource must be i32, not %s", x.Rep)
-	case x.AsyncDtor:
-		return nil, errors.New("async destructors are not supported")
 	}
 	r := &component.Resource{Name: fmt.Sprintf("resource %d", e.resources), Dtor: -1, Instance: s.instance}
 	e.resources++
