@@ -14,6 +14,8 @@ BIN ?= bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PREFIX ?= /usr/local
 DEPS := cmd/$(SHIM)/deps.txt
+# What these tests depend on is not only Go files that the go command sees: their verdict is never a cached one.
+integration_tests = go test -C integration -count=1 -json ./...
 list_deps = CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/$(SHIM) | LC_ALL=C sort
 
 .PHONY: help
@@ -45,15 +47,16 @@ demo: ## Run the demo apps under a private containerd (KEEP=1 leaves them runnin
 
 .PHONY: integration
 integration: ## Run the tests under real containerd alone
-	@cd integration && go test -count=1 -json ./... | go run ./cmd/testsum
+	@$(integration_tests) | go run -C integration ./cmd/testsum
 
 .PHONY: spectest
 spectest: ## Run the component model's test suite alone
 	@go test -count=1 -v ./pkg/engine/internal/spectest/...
 
 .PHONY: bench
-bench: ## Measure the engine and the HTTP trigger
-	@go test -run '^$$' -bench . -benchmem ./pkg/...
+bench: ## Measure the packages, then apps under containerd
+	@go test -run "^$$" -bench . -benchmem ./pkg/...
+	@go run -C integration ./cmd/bench
 
 .PHONY: deps
 deps: ## Rewrite the list of packages that the binary is made of
