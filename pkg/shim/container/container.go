@@ -131,11 +131,8 @@ func (c *Container) Kill(ctx context.Context, signal uint32, all bool) error {
 		if err := c.runc.Kill(ctx, c.id, int(signal), &runc.KillOpts{All: true}); err != nil {
 			return c.runcError("kill", err)
 		}
-	} else if err := unix.PidfdSendSignal(int(c.pidfd.Fd()), unix.Signal(signal), nil, 0); err != nil {
-		if errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
-		}
-		return os.NewSyscallError("pidfd_send_signal", err)
+	} else if err := c.signal(unix.Signal(signal)); err != nil {
+		return err
 	}
 	if now == paused && unix.Signal(signal) == unix.SIGKILL {
 		// A frozen process of cgroup v1 dies only when it is thawed.
@@ -144,6 +141,24 @@ func (c *Container) Kill(ctx context.Context, signal uint32, all bool) error {
 		}
 	}
 	return nil
+}
+
+// signal sends a signal to the worker alone. The error is errdefs.ErrNotFound if it is dead.
+func (c *Container) signal(s unix.Signal) error {
+	raw, err := c.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	// Control keeps the number from becoming another file's when the container is deleted meanwhile.
+	err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) })
+	if errors.Is(err, os.ErrClosed) || errors.Is(sent, unix.ESRCH) {
+		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("pidfd_send_signal", sent)
 }
 
 // Pids are the container's processes.
@@ -235,7 +250,7 @@ func (c *Container) Delete(ctx context.Context) error {
 
 // kill makes sure that the worker is dead.
 func (c *Container) kill(ctx context.Context) error {
-	_ = unix.PidfdSendSignal(int(c.pidfd.Fd()), unix.SIGKILL, nil, 0) // it fails if the worker is dead
+	_ = c.signal(unix.SIGKILL) // it fails if the worker is dead
 	timeout := time.NewTimer(killTimeout)
 	defer timeout.Stop()
 	select {

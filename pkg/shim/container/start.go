@@ -76,7 +76,7 @@ func (c *Container) start(ctx context.Context) (handoff.Report, error) {
 	}
 	c.spawn += time.Since(begin)
 	// A worker that is killed, as when the client gives up, ends the report.
-	stop := context.AfterFunc(ctx, func() { _ = unix.PidfdSendSignal(int(c.pidfd.Fd()), unix.SIGKILL, nil, 0) })
+	stop := context.AfterFunc(ctx, func() { _ = c.signal(unix.SIGKILL) })
 	defer stop()
 	report, err := handoff.ReadReport(c.watch.report)
 	switch {
@@ -90,7 +90,7 @@ func (c *Container) start(ctx context.Context) (handoff.Report, error) {
 	case err != nil:
 		return report, err
 	case report.Error != "":
-		return report, errors.New(report.Error)
+		return report, fmt.Errorf("start %s", report.Error)
 	}
 	return report, nil
 }
