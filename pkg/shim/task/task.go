@@ -43,13 +43,18 @@ type Service struct {
 	events *queue
 
 	mu      sync.Mutex
-	tasks   map[string]*task // by container, those being created and deleted included; guarded by mu
+	tasks   map[string]*task // by container, from the call that creates it to the one that deletes it; guarded by mu
 	closing bool             // no more tasks; guarded by mu
 }
 
-// task is a container that has been created and not deleted yet.
+// task is a container, from the call that creates it to the one that deletes it.
 type task struct {
-	app *app // nil for Linux containers, and until an app's container is created
+	giveUp  context.CancelFunc // ends the creation
+	settled chan struct{}      // closed when the creation has ended, well or not
+
+	app      *app // nil for Linux containers, and until an app's container is there; guarded by Service.mu
+	created  bool // guarded by Service.mu
+	unwanted bool // deleted before it was created; guarded by Service.mu
 }
 
 // New returns a service that publishes events in ctx, which has the namespace.
@@ -60,33 +65,56 @@ func New(ctx context.Context, cfg Config) *Service {
 // Close publishes what is still to be published.
 func (s *Service) Close() { s.events.close() }
 
-// Create creates a container.
-func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.CreateTaskResponse, err error) {
+// Create creates a container. If it is deleted meanwhile, which is how containerd gives up, the call fails and nothing is left.
+func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (*api.CreateTaskResponse, error) {
 	opts, err := DecodeOptions(r.Options)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.reserve(r.ID); err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := &task{giveUp: cancel, settled: make(chan struct{})}
+	if err := s.reserve(r.ID, t); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.forget(r.ID)
+	defer close(t.settled)
+	answer, err := s.create(ctx, t, r, opts)
+	if err == nil && !s.keep(t) {
+		err = fmt.Errorf("task %s was deleted while it was created: %w", r.ID, errdefs.ErrAborted)
+		if _, left := s.remove(context.WithoutCancel(ctx), t, &api.DeleteRequest{ID: r.ID}); left != nil {
+			err = errors.Join(err, left)
 		}
-	}()
+	}
+	if err != nil {
+		s.forget(r.ID)
+		return nil, err
+	}
+	return answer, nil
+}
+
+// keep makes a task one that is created, unless nobody wants it any more.
+func (s *Service) keep(t *task) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.created = !t.unwanted
+	return t.created
+}
+
+func (s *Service) create(ctx context.Context, t *task, r *api.CreateTaskRequest, opts *options.Options) (*api.CreateTaskResponse, error) {
 	if r.Checkpoint == "" { // only Linux containers have checkpoints
-		answer, err := s.createApp(ctx, r, opts)
+		answer, err := s.createApp(ctx, t, r, opts)
 		if !errors.Is(err, container.ErrNotApp) {
 			return answer, err
 		}
 	}
+	var err error
 	if r.Options, err = typeurl.MarshalAnyToProto(opts); err != nil {
 		return nil, err
 	}
 	return s.cfg.Linux.Create(ctx, r)
 }
 
-func (s *Service) createApp(ctx context.Context, r *api.CreateTaskRequest, opts *options.Options) (*api.CreateTaskResponse, error) {
+func (s *Service) createApp(ctx context.Context, t *task, r *api.CreateTaskRequest, opts *options.Options) (*api.CreateTaskResponse, error) {
 	c, err := s.cfg.Create(ctx, container.Request{
 		ID: r.ID, Bundle: r.Bundle, Rootfs: mount.FromProto(r.Rootfs), Options: opts,
 		Stdio:       stdio.Stdio{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
@@ -102,13 +130,13 @@ func (s *Service) createApp(ctx context.Context, r *api.CreateTaskRequest, opts 
 	})
 	a := newApp(r.ID, c, s.events)
 	s.mu.Lock()
-	s.tasks[r.ID].app = a
+	t.app = a
 	s.mu.Unlock()
 	return &api.CreateTaskResponse{Pid: pid}, nil
 }
 
 // reserve takes an id for a new task.
-func (s *Service) reserve(id string) error {
+func (s *Service) reserve(id string, t *task) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -117,7 +145,7 @@ func (s *Service) reserve(id string) error {
 	if s.tasks[id] != nil {
 		return fmt.Errorf("task %s: %w", id, errdefs.ErrAlreadyExists)
 	}
-	s.tasks[id] = &task{}
+	s.tasks[id] = t
 	return nil
 }
 
@@ -138,16 +166,37 @@ func (s *Service) app(id string) *app {
 }
 
 // Delete deletes a container that does not run, or a process that was added to it.
-func (s *Service) Delete(ctx context.Context, r *api.DeleteRequest) (answer *api.DeleteResponse, err error) {
-	if a := s.app(r.ID); a != nil {
-		answer, err = a.delete(ctx, r)
-	} else {
-		answer, err = s.cfg.Linux.Delete(ctx, r)
+func (s *Service) Delete(ctx context.Context, r *api.DeleteRequest) (*api.DeleteResponse, error) {
+	s.mu.Lock()
+	t := s.tasks[r.ID]
+	early := t != nil && !t.created && r.ExecID == ""
+	if early {
+		t.unwanted = true
 	}
+	s.mu.Unlock()
+	if early {
+		// containerd does not cancel calls. When its client is gone, it deletes the task at once, and asks for Shutdown then.
+		t.giveUp()
+		select {
+		case <-t.settled:
+			return nil, fmt.Errorf("task %s was not created yet: %w", r.ID, errdefs.ErrNotFound)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	answer, err := s.remove(ctx, t, r)
 	if err == nil && r.ExecID == "" {
 		s.forget(r.ID)
 	}
 	return answer, err
+}
+
+// remove deletes the container of t, which is nil if there is none, or one of its processes.
+func (s *Service) remove(ctx context.Context, t *task, r *api.DeleteRequest) (*api.DeleteResponse, error) {
+	if t != nil && t.app != nil {
+		return t.app.delete(ctx, r)
+	}
+	return s.cfg.Linux.Delete(ctx, r)
 }
 
 // Shutdown ends the daemon, unless there are tasks: containerd asks for it after each task of a pod.

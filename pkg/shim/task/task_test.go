@@ -386,3 +386,49 @@ func TestCloseLosesNoEvent(t *testing.T) {
 	require.Len(t, got, maxQueued)
 	q.send(&events.TaskOOM{}) // it is dropped, and does not block
 }
+
+func TestDeleteGivesUpACreation(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name string
+		end  func(context.Context, *fakeApp) (Container, error) // of the creation
+		want []string                                           // events
+	}{
+		{"that waits", func(ctx context.Context, _ *fakeApp) (Container, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, nil},
+		{"that succeeds all the same", func(ctx context.Context, app *fakeApp) (Container, error) {
+			<-ctx.Done()
+			return app, nil
+		}, []string{"/tasks/create", "/tasks/exit", "/tasks/delete"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness(t)
+				app := newFakeApp()
+				h.cfg.Create = func(ctx context.Context, _ container.Request) (Container, error) { return c.end(ctx, app) }
+				done := make(chan error, 1)
+				go func() {
+					_, err := h.Create(t.Context(), &api.CreateTaskRequest{ID: "app"})
+					done <- err
+				}()
+				synctest.Wait()
+				_, err := h.Shutdown(t.Context(), &api.ShutdownRequest{})
+				require.NoError(t, err)
+				require.Zero(t, h.shutdowns, "a container is being created")
+
+				_, err = h.Delete(t.Context(), &api.DeleteRequest{ID: "app"})
+				require.ErrorIs(t, err, errdefs.ErrNotFound)
+				require.Error(t, <-done)
+				_, err = h.Shutdown(t.Context(), &api.ShutdownRequest{})
+				require.NoError(t, err)
+				require.Equal(t, 1, h.shutdowns)
+				synctest.Wait()
+				require.Equal(t, c.want, h.published())
+			})
+		})
+	}
+}
