@@ -3,9 +3,9 @@
 // on everything else, as for any container.
 //
 // Files: host.go makes containers (Create), container.go is what can be done with one, state.go the order in which, spec.go reads and
-// rewrites the OCI spec, executable.go looks into the container's root, start.go starts the worker and says why it did not,
-// stdio.go copies its standard input and output, cgroup.go reads metrics and watches for lack of memory, statedir.go is the folder of
-// the app's own state.
+// rewrites the OCI spec, executable.go looks into the container's root, detached.go opens files of the node for other processes,
+// start.go starts the worker and says why it did not, stdio.go copies its standard input and output, cgroup.go reads metrics and
+// watches for lack of memory, statedir.go is the folder of the app's own state.
 package container
 
 import (

@@ -134,7 +134,7 @@ func (h *Host) Create(ctx context.Context, r Request) (_ *Container, err error) 
 
 // prepare finds the app of the container whose root is mounted.
 func (h *Host) prepare(ctx context.Context, r Request, spec *specs.Spec) (*store.App, error) {
-	root, err := os.Open(rootPath(r.Bundle, spec))
+	root, err := Detached(ctx, rootPath(r.Bundle, spec), true)
 	if err != nil {
 		return nil, fmt.Errorf("open root: %w", err)
 	}
@@ -168,6 +168,16 @@ func (h *Host) create(ctx context.Context, r Request, c *Container) (err error) 
 	c.watch = watch
 	defer report.Close()
 	defer workerLog.Close()
+	app, err := handOut(ctx, c.app.Dir, true)
+	if err != nil {
+		return err
+	}
+	defer app.Close()
+	state, err := handOut(ctx, c.state, false)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
 	if c.io, err = openStreams(ctx, c.id, c.stdio, int(r.Options.IoUid), int(r.Options.IoGid)); err != nil {
 		return err
 	}
@@ -175,7 +185,7 @@ func (h *Host) create(ctx context.Context, r Request, c *Container) (err error) 
 		IO:      c.io.runc,
 		PidFile: filepath.Join(c.bundle, process.InitPidFile),
 		NoPivot: r.Options.NoPivotRoot, NoNewKeyring: r.Options.NoNewKeyring,
-		ExtraFiles: []*os.File{h.cfg.Binary, c.app.Dir, report, c.state, workerLog}, // as handoff numbers them
+		ExtraFiles: []*os.File{h.cfg.Binary, app, report, state, workerLog}, // as handoff numbers them
 	}
 	var terminal *runc.Socket
 	if c.stdio.Terminal {
