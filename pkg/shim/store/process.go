@@ -89,7 +89,7 @@ func (s *Store) run(ctx context.Context, j job) (handoff.Ask, error) {
 	switch {
 	case ctx.Err() != nil:
 		return done, fmt.Errorf("prepare process: %w", context.Cause(ctx))
-	case errors.Is(talkErr, io.EOF) || talkErr == nil && waitErr != nil:
+	case talkErr == nil && waitErr != nil, errors.Is(talkErr, io.EOF), errors.Is(talkErr, syscall.ECONNRESET), errors.Is(talkErr, syscall.EPIPE):
 		return done, fmt.Errorf("prepare process died: %s", death(waitErr, stderr))
 	case talkErr != nil:
 		return done, fmt.Errorf("prepare process: %w", talkErr)
