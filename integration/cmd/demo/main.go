@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -121,14 +122,18 @@ func demo(ctx context.Context, keep bool) (err error) {
 // build builds the tools first, so that what the demo times is the demo, and the apps whose wasm is not committed. It says why these
 // are left out.
 func build(ctx context.Context, cache *infra.Cache) (left string, err error) {
-	if _, err := cache.Containerd(ctx, infra.Containerd24); err != nil {
-		return "", err
-	}
-	if _, err := cache.Shim(ctx); err != nil {
-		return "", err
-	}
+	var all sync.WaitGroup
+	var tools, shim error
+	all.Go(func() { _, tools = cache.Containerd(ctx, infra.Containerd24) })
+	all.Go(func() { _, shim = cache.Shim(ctx) })
+	all.Go(func() { left = buildApps(ctx, cache) })
+	all.Wait()
+	return left, errors.Join(tools, shim, ctx.Err())
+}
+
+func buildApps(ctx context.Context, cache *infra.Cache) (left string) {
 	if _, err := exec.LookPath("npm"); err != nil {
-		return "which are built with tools from npm: there is no npm here", nil
+		return "which are built with tools from npm: there is no npm here"
 	}
 	targets := []string{"-s", "-C", filepath.Join(cache.Root(), "images")}
 	for _, a := range apps() {
@@ -137,9 +142,9 @@ func build(ctx context.Context, cache *infra.Cache) (left string, err error) {
 		}
 	}
 	if output, err := exec.CommandContext(ctx, "make", targets...).CombinedOutput(); err != nil {
-		return fmt.Sprintf("which did not build: %v: %s", err, output), ctx.Err()
+		return fmt.Sprintf("which did not build: %v: %s", err, output)
 	}
-	return "", nil
+	return ""
 }
 
 // run pushes, pulls and starts an app, and asks it.
