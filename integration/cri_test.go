@@ -106,9 +106,10 @@ func TestPod(t *testing.T) {
 			_, err = c.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/true"}, Timeout: 10})
 			require.ErrorContains(t, err, "exec")
 
-			log, err := os.ReadFile(filepath.Join(config.LogDirectory, "app.log"))
-			require.NoError(t, err)
-			require.Contains(t, string(log), " stderr F log: "+line)
+			require.Eventually(t, func() bool {
+				log, err := os.ReadFile(filepath.Join(config.LogDirectory, "app.log"))
+				return err == nil && strings.Contains(string(log), " stderr F log: "+line)
+			}, time.Minute, 10*time.Millisecond)
 
 			l.requireStats(t, c, id)
 			l.requireCgroup(t, id)
