@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,10 @@ func removeStateDir(f *os.File) error {
 	return nil
 }
 
+// minStateAge is the age at which a state folder without a lock belongs to a container that is gone: another daemon may just have made
+// a younger one.
+const minStateAge = time.Minute
+
 // SweepStateDirs removes the state of containers that are gone and that nobody could delete, as after a crash of the node.
 func SweepStateDirs(dir string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "state", "*"))
@@ -58,7 +63,8 @@ func SweepStateDirs(dir string) error {
 		if err != nil {
 			continue // removed meanwhile
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		info, err := f.Stat()
+		if err == nil && time.Since(info.ModTime()) > minStateAge && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			errs = append(errs, os.RemoveAll(name))
 		}
 		_ = f.Close()
