@@ -56,7 +56,7 @@ spectest: ## Run the component model's test suite alone
 .PHONY: bench
 bench: ## Measure the packages, then apps under containerd
 	@go test -run "^$$" -bench . -benchmem ./pkg/...
-	@go run -C integration ./cmd/bench
+	@CGO_ENABLED=0 go run -C integration ./bench $(BENCHFLAGS)
 
 .PHONY: deps
 deps: ## Rewrite the list of packages that the binary is made of
