@@ -17,7 +17,7 @@ func (e *evaluator) canon(s *scope, d *component.CanonDef) error {
 	case component.CanonResourceNew, component.CanonResourceDrop, component.CanonResourceRep:
 		return e.resourceBuiltin(s, d)
 	}
-	return fmt.Errorf("canonical function 0x%02x is not supported: async components come with WASI 0.3", byte(d.Op))
+	return fmt.Errorf("canonical function 0x%02x is not supported: it belongs to WASI 0.3, this host runs components of 0.2", byte(d.Op))
 }
 
 func (e *evaluator) lift(s *scope, d *component.CanonDef) error {
@@ -33,7 +33,7 @@ func (e *evaluator) lift(s *scope, d *component.CanonDef) error {
 		return fmt.Errorf("type %d is not a function type", d.Type)
 	}
 	if t.fn.Async || d.Options.Async || d.Options.HasCallback {
-		return errors.New("async functions are not supported: they come with WASI 0.3")
+		return errors.New("async functions are not supported: they belong to WASI 0.3, this host runs components of 0.2")
 	}
 	l := &Lift{Type: t.fn, PostReturn: -1}
 	if l.Signature, err = e.layouts.Signature(t.fn); err != nil {
@@ -71,7 +71,7 @@ func (e *evaluator) lower(s *scope, d *component.CanonDef) error {
 		return err
 	}
 	if f.typ.Async || d.Options.Async {
-		return errors.New("async functions are not supported: they come with WASI 0.3")
+		return errors.New("async functions are not supported: they belong to WASI 0.3, this host runs components of 0.2")
 	}
 	if d.Options.HasPostReturn || d.Options.HasCallback {
 		return errors.New("a lower takes neither post-return nor callback")

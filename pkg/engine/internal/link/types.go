@@ -106,7 +106,9 @@ func (e *evaluator) valueType(s *scope, x *component.ValTypeExpr) (*component.Ty
 				err = fmt.Errorf("type %d is not a resource type", x.Resource)
 			}
 		}
-	case component.KindStream, component.KindFuture, component.KindMap, component.KindErrorContext:
+	case component.KindStream, component.KindFuture:
+		err = fmt.Errorf("%s is not supported: it belongs to WASI 0.3, this host runs components of 0.2", x.Kind)
+	case component.KindMap, component.KindErrorContext:
 		err = fmt.Errorf("%s is not supported", x.Kind)
 	default:
 		if p := component.Primitive(x.Kind); p != nil {
