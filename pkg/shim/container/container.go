@@ -318,7 +318,7 @@ func (c *Container) died(ctx context.Context, e runc.Exit) {
 // runcError is the error of a command of runc: what runc wrote in its log, which says more than its exit code.
 func (c *Container) runcError(command string, err error) error {
 	if said := lastError(c.runc.Log); said != "" {
-		return fmt.Errorf("runc %s: %s", command, said)
+		return fmt.Errorf("runc %s: %s", command, strings.TrimPrefix(said, "runc "+command+" failed: "))
 	}
 	return fmt.Errorf("runc %s: %w", command, err)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -40,11 +41,6 @@ func openStreams(ctx context.Context, id string, std stdio.Stdio, uid, gid int) 
 	if std.Terminal {
 		return s, nil
 	}
-	if std.IsNull() {
-		null, err := runc.NewNullIO()
-		s.runc = null
-		return s, err
-	}
 	uri, err := url.Parse(std.Stdout)
 	if err != nil {
 		return nil, fmt.Errorf("standard output: %w", err)
@@ -53,9 +49,7 @@ func openStreams(ctx context.Context, id string, std stdio.Stdio, uid, gid int) 
 	case "binary", "binary-v2":
 		s.runc, err = process.NewBinaryIO(ctx, id, uri)
 	case "", "fifo", "file":
-		s.runc, err = runc.NewPipeIO(uid, gid, func(o *runc.IOOption) {
-			o.OpenStdin, o.OpenStdout, o.OpenStderr = std.Stdin != "", std.Stdout != "", std.Stderr != ""
-		})
+		s.runc, err = newPipes(std, uid, gid)
 	default:
 		err = fmt.Errorf("unknown scheme %q", uri.Scheme)
 	}
@@ -63,6 +57,53 @@ func openStreams(ctx context.Context, id string, std stdio.Stdio, uid, gid int) 
 		return nil, fmt.Errorf("standard output: %w", err)
 	}
 	return s, nil
+}
+
+// pipes are pipes for what a client gave. What it did not give is /dev/null, which can be written to: a guest that prints is no error.
+type pipes struct {
+	runc.IO
+	null *os.File
+}
+
+func newPipes(std stdio.Stdio, uid, gid int) (runc.IO, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	given, err := runc.NewPipeIO(uid, gid, func(o *runc.IOOption) {
+		o.OpenStdin, o.OpenStdout, o.OpenStderr = std.Stdin != "", std.Stdout != "", std.Stderr != ""
+	})
+	if err != nil {
+		_ = null.Close()
+		return nil, err
+	}
+	return &pipes{given, null}, nil
+}
+
+// Set gives runc, and by it the worker, its ends.
+func (p *pipes) Set(cmd *exec.Cmd) {
+	p.IO.Set(cmd)
+	if cmd.Stdout == nil {
+		cmd.Stdout = p.null
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.null
+	}
+}
+
+// CloseAfterStart closes the worker's ends of output here, so that reading ends with the worker.
+func (p *pipes) CloseAfterStart() error {
+	err := p.null.Close()
+	if c, ok := p.IO.(runc.StartCloser); ok {
+		err = errors.Join(err, c.CloseAfterStart())
+	}
+	return err
+}
+
+// Close closes all that is open.
+func (p *pipes) Close() error {
+	_ = p.null.Close()
+	return p.IO.Close()
 }
 
 // start copies, once the worker has its ends of the pipes. stderr gets what goes to standard error, too.
