@@ -166,8 +166,8 @@ var brokenApps = []brokenApp{
 	},
 	{
 		name:  "too little memory",
-		image: func(t *testing.T) registry.Image { return artifact.image(t, guestNamed("js-hello").write(t)) },
-		flags: []string{"--memory-limit", "12582912"},
+		image: func(t *testing.T) registry.Image { return artifact.image(t, guestNamed("go-raw").write(t)) },
+		flags: []string{"--memory-limit", "8388608"},
 	},
 	{
 		name:   "layer that is cut short",

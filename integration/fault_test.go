@@ -284,12 +284,6 @@ func TestTaskVerbs(t *testing.T) {
 
 // Starts and ends do not add up: neither in containerd nor, in a pod, in the daemon.
 func TestRounds(t *testing.T) {
-	rounds := 20
-	if s := os.Getenv("ROUNDS"); s != "" {
-		var err error
-		rounds, err = strconv.Atoi(s)
-		require.NoError(t, err)
-	}
 	l := newLab(t, func(c *node.Config) { c.CRI = true })
 	c := l.dialCRI(t)
 	ref := l.push(t, "c-hello", artifact.image(t, guestNamed("c-hello").write(t)))
@@ -298,7 +292,7 @@ func TestRounds(t *testing.T) {
 	daemon := processWith("daemon")
 	require.NotZero(t, daemon)
 	var first [2]int
-	for round := range rounds {
+	for round := range rounds(t) {
 		id, err := c.Run(t.Context(), p.id, config, containerConfig(fmt.Sprintf("app-%d", round), ref, "/"))
 		require.NoError(t, err)
 		(&instance{url: "http://" + net.JoinHostPort(p.ip, "80")}).get(t, "/").requireText(t, "Hello from C!\n")
@@ -311,6 +305,18 @@ func TestRounds(t *testing.T) {
 	require.InDelta(t, first[0], openFiles(t, l.Pid()), 3, "open files of containerd")
 	require.InDelta(t, first[1], openFiles(t, daemon), 3, "open files of the daemon")
 	require.NoError(t, c.RemovePod(t.Context(), p.id))
+}
+
+// rounds is how often tests start and end an app: few times, unless the environment says more.
+func rounds(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("ROUNDS")
+	if s == "" {
+		return 20
+	}
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
 }
 
 func openFiles(t *testing.T, pid int) int {
