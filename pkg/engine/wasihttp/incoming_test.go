@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine"
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasi"
 )
 
 // seen is what a guest sees of a request.
@@ -295,6 +296,46 @@ func TestExpectContinue(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(rest), "\r\n\r\nhello")
 	require.NoError(t, <-failed)
+}
+
+// TestExpectContinueBesideAnAnswer has a guest that answers before it reads, and a client that sends nothing before it is
+// asked to.
+func TestExpectContinueBesideAnAnswer(t *testing.T) {
+	t.Parallel()
+	for name, poll := range map[string]bool{"blocking": false, "polled": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, failed := serve(t, func(g *script, q *incomingRequest, p *response) error {
+				in := g.consume(q)
+				o := g.response(200, "x-own", "1")
+				b := g.body(o)
+				g.set(p, o)
+				if poll {
+					_, err := wasi.Wait(g.Instance, in.reader)
+					require.NoError(g.t, err)
+				}
+				got, err := io.ReadAll(readerOf(g, in))
+				require.NoError(g.t, err)
+				g.write(b, string(got))
+				require.Nil(g.t, g.finish(b, nil))
+				return nil
+			})
+			c := dial(t, s, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n")
+			in := bufio.NewReader(c)
+			for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n", "HTTP/1.1 200 OK\r\n"} {
+				line, err := in.ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, want, line)
+			}
+			_, err := io.WriteString(c, "hello")
+			require.NoError(t, err)
+			rest, err := io.ReadAll(in)
+			require.NoError(t, err)
+			require.Contains(t, string(rest), "X-Own: 1\r\n")
+			require.Contains(t, string(rest), "hello")
+			require.NoError(t, <-failed)
+		})
+	}
 }
 
 // TestEchoIsDuplex has a client that waits for each byte before it sends the next, with reads that block and with

@@ -34,6 +34,9 @@ type bodyReader struct {
 	dispose func()
 	// idle is called where the guest is about to wait.
 	idle func()
+	// begin is called by the guest's goroutine before body is read for the first time; nil if there is nothing to
+	// do then.
+	begin func()
 	// incomplete is the error of a body that ends too early.
 	incomplete Case
 	// between bounds each read; 0 is no bound.
@@ -96,10 +99,21 @@ func (b *bodyReader) cutOff(cause error) {
 	}
 }
 
+// use takes note that the guest reads.
+func (b *bodyReader) use() {
+	b.mu.Lock()
+	first := !b.used && b.err == nil
+	b.used = true
+	b.mu.Unlock()
+	if first && b.begin != nil {
+		b.begin()
+	}
+}
+
 // Read implements [wasi.Source]. It does not block while the reader is Ready.
 func (b *bodyReader) Read(ctx context.Context, p []byte) (int, error) {
+	b.use()
 	b.mu.Lock()
-	b.used = true
 	busy := b.busy
 	b.mu.Unlock()
 	if busy {
@@ -132,9 +146,9 @@ func (b *bodyReader) Read(ctx context.Context, p []byte) (int, error) {
 
 // Ready says whether a Read would not block. If that is not known it begins to read ahead.
 func (b *bodyReader) Ready() bool {
+	b.use()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used = true
 	if len(b.data) > 0 || b.err != nil {
 		return true
 	}

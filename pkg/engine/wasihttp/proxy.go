@@ -56,6 +56,7 @@ func newResponse(w http.ResponseWriter, r *http.Request) *response {
 		trailer:    func() http.Header { return r.Trailer },
 		interrupt:  p.interruptRequest,
 		idle:       p.flush,
+		begin:      p.askForRequest,
 		incomplete: HTTPProtocolError,
 	})
 	return p

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -198,6 +199,28 @@ func (p *response) commit() {
 	if len(pending) > 0 {
 		p.send(pending)
 	}
+}
+
+// askForRequest makes a client go on that waits for "100 Continue" before it sends the body. net/http does so too, at
+// the first read, but not once the head of the answer was sent: a guest that answers while it reads would then wait
+// for a client that waits for it.
+//
+// Differences from the specification:
+//   - HTTP/2 does not tell that a client waits; it goes by net/http.
+func (p *response) askForRequest() {
+	if p.r.ProtoMajor != 1 || !p.r.ProtoAtLeast(1, 1) || !strings.EqualFold(p.r.Header.Get("Expect"), "100-continue") {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.committed {
+		return
+	}
+	h := p.w.Header()
+	own := maps.Clone(h)
+	clear(h) // net/http sends with any head what there is
+	p.w.WriteHeader(http.StatusContinue)
+	maps.Copy(h, own)
 }
 
 // smallRequest says whether the body of the request is worth reading to keep the connection: it may be small, and
