@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 
@@ -15,9 +16,11 @@ type Component struct {
 	decoded *component.Component
 	runtime wazero.Runtime
 	modules []wazero.CompiledModule // by the plan's numbers
-	imports []string
-	exports []string
-	fault   error
+	// memories counts the linear memories of the engine.
+	memories *atomic.Int64
+	imports  []string
+	exports  []string
+	fault    error
 }
 
 // Compile decodes the component wasm and compiles its core modules, or finds their code in the cache. Errors say
@@ -35,7 +38,7 @@ func (e *Engine) Compile(ctx context.Context, wasm []byte) (*Component, error) {
 	for i, m := range plan.Modules {
 		modules[i] = coreModule{m.Bytes, m.Offset}
 	}
-	c := &Component{decoded: decoded, imports: plan.Imports, exports: plan.ExportNames()}
+	c := &Component{decoded: decoded, memories: &e.memories, imports: plan.Imports, exports: plan.ExportNames()}
 	c.runtime, c.modules, c.fault, err = e.compile(ctx, modules)
 	if err != nil {
 		return nil, err

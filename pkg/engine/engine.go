@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -28,6 +29,8 @@ type Engine struct {
 	// cached is the runtime with the cache folder; plain serves the components that it cannot: see compile.
 	cached wazero.Runtime
 	cache  wazero.CompilationCache // nil if there is no folder
+
+	memories atomic.Int64 // the linear memories that have address space
 
 	mu    sync.Mutex
 	plain wazero.Runtime // guarded by mu; nil until it is needed

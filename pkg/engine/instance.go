@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
@@ -36,6 +37,7 @@ type Instance struct {
 	context.Context
 
 	pre     *InstancePre
+	memory  memoryAllocator
 	core    []api.Module   // by core instance
 	funcs   []api.Function // by function slot; nil until it is called
 	parts   []abi.Instance // by component instance
@@ -45,18 +47,19 @@ type Instance struct {
 }
 
 // Instantiate makes a new instance, whose start functions have run. It serves ctx: that ends blocking host calls.
-// The caller closes the instance. Errors are like those of [ExportFunc.Call].
+// The caller closes the instance. Errors are like those of [ExportFunc.Call], or [ErrNoMemory].
 func (p *InstancePre) Instantiate(ctx context.Context) (*Instance, error) {
 	plan := p.plan
 	i := &Instance{
 		pre:     p,
+		memory:  memoryAllocator{live: p.component.memories},
 		core:    make([]api.Module, plan.CoreInstances),
 		funcs:   make([]api.Function, len(plan.Funcs)),
 		parts:   make([]abi.Instance, plan.Instances),
 		options: make([]abi.Options, len(plan.Options)),
 		slots:   make([]any, len(p.slots)),
 	}
-	i.Context = experimental.WithMemoryAllocator(experimental.WithImportResolver(ctx, i.resolve), memoryAllocator{})
+	i.Context = experimental.WithMemoryAllocator(experimental.WithImportResolver(ctx, i.resolve), &i.memory)
 	for n := range i.parts {
 		i.parts[n].Number = n
 	}
@@ -79,9 +82,9 @@ func (i *Instance) step(s link.Step) error {
 	p := i.pre
 	switch s.Op {
 	case link.StepInstantiate:
-		m, err := p.component.runtime.InstantiateModule(i, p.component.modules[s.Module], moduleConfig())
+		m, err := i.instantiate(p.component.modules[s.Module])
 		if err != nil {
-			return callError(err)
+			return err
 		}
 		i.core[s.Index] = m
 	case link.StepMemory:
@@ -97,6 +100,21 @@ func (i *Instance) step(s link.Step) error {
 		}
 	}
 	return nil
+}
+
+// instantiate makes a core instance.
+func (i *Instance) instantiate(module wazero.CompiledModule) (_ api.Module, err error) {
+	defer func() {
+		if i.memory.full {
+			_ = recover() // wazero's, which has found the memory missing
+			err = ErrNoMemory
+		}
+	}()
+	m, err := i.pre.component.runtime.InstantiateModule(i, module, moduleConfig())
+	if err != nil {
+		return nil, callError(err)
+	}
+	return m, nil
 }
 
 // resolve returns what a core module imports from under a name of [link.InstanceName] or [link.HostModule].
