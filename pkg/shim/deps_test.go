@@ -57,7 +57,7 @@ var layers = map[string][]string{
 		"engine", "engine/wasi", "engine/wasihttp", "engine/factor", "engine/factor/", "oci/lockedapp", "trigger", "trigger/",
 		"shim/internal/handoff", "shim/sandbox",
 	},
-	"shim/serve": {"shim/internal/handoff", "shim/prepare", "shim/worker"},
+	"shim/serve": {"oci/lockedapp", "shim/internal/handoff", "shim/prepare", "shim/worker"},
 	"shim":       {"shim/container", "shim/store", "shim/task", "shim/prepare", "shim/worker", "shim/serve"},
 
 	"cmd/containerd-shim-spin-v2": {"shim"},

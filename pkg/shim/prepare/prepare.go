@@ -55,7 +55,7 @@ func run() error {
 	if err != nil {
 		rootfs = nil // it is a component's file, or there is no input
 	}
-	if err := sandbox.Prepare(output); err != nil {
+	if err := sandbox.Prepare(output, rootfs != nil); err != nil {
 		return fmt.Errorf("enter sandbox: %w", err)
 	}
 	var request handoff.Request

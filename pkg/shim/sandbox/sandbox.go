@@ -22,18 +22,25 @@ const (
 	prepareFileSize = 4 << 30 // bytes of one file
 	prepareFiles    = 256     // open files
 	prepareCPU      = 600     // seconds of all cores together
+	prepareData     = 4 << 30 // bytes of memory; compiling the largest guests known takes a tenth
 )
 
-// Prepare makes root the root folder of the process, drops all rights and installs the filter. Open files stay. Only what root is
-// allowed to do works; a process of another user gets the filter alone.
-func Prepare(root *os.File) error {
+// Prepare makes root the root folder of the process, drops all rights and installs the filter. Open files stay. With readAll the process
+// may read whatever can be reached from its open folders, whoever owns it: a container's root has files that only its root may read.
+// A process that is not root's gets the limits and the filter alone.
+func Prepare(root *os.File, readAll bool) error {
 	if os.Geteuid() == 0 {
-		if err := leave(root); err != nil {
+		var keep uint64
+		if readAll {
+			keep = 1 << unix.CAP_DAC_READ_SEARCH
+		}
+		if err := leave(root, keep); err != nil {
 			return err
 		}
 	}
 	for resource, most := range map[int]uint64{
-		unix.RLIMIT_FSIZE: prepareFileSize, unix.RLIMIT_NOFILE: prepareFiles, unix.RLIMIT_CPU: prepareCPU, unix.RLIMIT_CORE: 0,
+		unix.RLIMIT_FSIZE: prepareFileSize, unix.RLIMIT_NOFILE: prepareFiles, unix.RLIMIT_CPU: prepareCPU, unix.RLIMIT_DATA: prepareData,
+		unix.RLIMIT_CORE: 0,
 	} {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(resource, &now); err != nil {
@@ -44,11 +51,11 @@ func Prepare(root *os.File) error {
 			return os.NewSyscallError("setrlimit", err)
 		}
 	}
-	return install(prepareCalls())
+	return install(prepareCalls(os.Getpid()))
 }
 
-// leave leaves root's user and the node's files behind.
-func leave(root *os.File) error {
+// leave leaves root's user and the node's files behind, and all capabilities but keep.
+func leave(root *os.File, keep uint64) error {
 	if err := root.Chdir(); err != nil {
 		return err
 	}
@@ -58,7 +65,10 @@ func leave(root *os.File) error {
 	if err := dropBounding(); err != nil {
 		return err
 	}
-	// The functions of package syscall set all threads; a process that leaves user 0 loses its capabilities.
+	if _, _, errno := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0); errno != 0 {
+		return os.NewSyscallError("prctl(PR_SET_KEEPCAPS)", errno)
+	}
+	// The functions of package syscall set all threads.
 	if err := syscall.Setgroups(nil); err != nil {
 		return os.NewSyscallError("setgroups", err)
 	}
@@ -68,13 +78,13 @@ func leave(root *os.File) error {
 	if err := syscall.Setresuid(Nobody, Nobody, Nobody); err != nil {
 		return os.NewSyscallError("setresuid", err)
 	}
-	return nil
+	return setCapabilities(keep)
 }
 
 // Worker drops all capabilities and installs the filter, in a process that has loaded its app and listens. It returns an error for
 // each part that the kernel refuses; the others are in force.
 func Worker() error {
-	return errors.Join(dropBounding(), dropCapabilities(), install(workerCalls()))
+	return errors.Join(dropBounding(), setCapabilities(0), install(workerCalls(os.Getpid())))
 }
 
 // dropBounding empties the bounding set, from which executables could get capabilities back.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -31,11 +32,11 @@ func TestMain(m *testing.M) {
 // try enters the sandbox and prints what it could do that it should not, and the other way round.
 func try(child string) int {
 	var err error
+	var root *os.File
 	file, openErr := os.Open(os.Getenv("SANDBOX_TEST_FILE"))
 	if child == "prepare" {
-		var root *os.File
 		if root, err = os.Open(os.Getenv("SANDBOX_TEST_ROOT")); err == nil {
-			err = Prepare(root)
+			err = Prepare(root, true)
 		}
 	} else {
 		err = Worker()
@@ -66,6 +67,10 @@ func try(child string) int {
 		if os.Geteuid() != os.Getuid() || os.Getuid() == 0 {
 			fmt.Println("still user 0")
 		}
+		if b, err := readBelow(root, "secret"); err != nil || string(b) != "secret" {
+			fmt.Println("read a file of root's:", err)
+		}
+		forbidden["write a file of root's"] = func() error { _, err := openBelow(root, "secret", unix.O_WRONLY); return err }
 		forbidden["see the node's files"] = func() error { _, err := os.Stat("/etc/passwd"); return err }
 	} else {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -96,6 +101,23 @@ func try(child string) int {
 	return 0
 }
 
+func openBelow(dir *os.File, name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func readBelow(dir *os.File, name string) ([]byte, error) {
+	f, err := openBelow(dir, name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
 func errnoOr(e unix.Errno) error {
 	if e == 0 {
 		return nil
@@ -120,6 +142,7 @@ func TestNothingIsLeftInTheSandbox(t *testing.T) {
 			root := t.TempDir()
 			file := filepath.Join(root, "file")
 			require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(root, "secret"), []byte("secret"), 0o600))
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = []string{childVar + "=" + child, "SANDBOX_TEST_ROOT=" + root, "SANDBOX_TEST_FILE=" + file}
 			out, err := cmd.CombinedOutput()
@@ -131,7 +154,7 @@ func TestNothingIsLeftInTheSandbox(t *testing.T) {
 
 func TestFilter(t *testing.T) {
 	t.Parallel()
-	vm, err := bpf.NewVM(program(workerCalls()))
+	vm, err := bpf.NewVM(program(workerCalls(7)))
 	require.NoError(t, err)
 	verdict := func(arch uint32, call uintptr, arg uint32) uint32 {
 		data := make([]byte, 64)
@@ -149,6 +172,9 @@ func TestFilter(t *testing.T) {
 	require.Equal(t, uint32(allow), verdict(auditArch, unix.SYS_CLONE, unix.CLONE_THREAD|unix.CLONE_VM|unix.CLONE_FS))
 	require.Equal(t, eperm, verdict(auditArch, unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_VFORK), "a process")
 	require.Equal(t, uint32(allow), verdict(auditArch, unix.SYS_SOCKET, unix.AF_INET6))
+	require.Equal(t, eperm, verdict(auditArch, unix.SYS_SOCKET, unix.AF_UNIX))
+	require.Equal(t, uint32(allow), verdict(auditArch, unix.SYS_TGKILL, 7))
+	require.Equal(t, eperm, verdict(auditArch, unix.SYS_TGKILL, 8))
 	require.Equal(t, eperm, verdict(auditArch, unix.SYS_SOCKET, unix.AF_PACKET))
 	require.Equal(t, uint32(kill), verdict(unix.AUDIT_ARCH_I386, unix.SYS_READ, 0), "another architecture's calls")
 }

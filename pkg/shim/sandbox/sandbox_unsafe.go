@@ -9,12 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropCapabilities gives up the capabilities of all threads.
-func dropCapabilities() error {
+// setCapabilities leaves all threads with these capabilities, of those that they have.
+func setCapabilities(keep uint64) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
-	runtime.KeepAlive(&none)
+	var sets [2]unix.CapUserData
+	for i := range sets {
+		half := uint32(keep >> (32 * i))
+		sets[i] = unix.CapUserData{Effective: half, Permitted: half}
+	}
+	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets)), 0)
+	runtime.KeepAlive(&sets)
 	if errno != 0 {
 		return os.NewSyscallError("capset", errno)
 	}

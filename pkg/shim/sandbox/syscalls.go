@@ -11,8 +11,8 @@ func commonCalls() []uintptr {
 		unix.SYS_CLOCK_GETRES, unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_EXIT, unix.SYS_EXIT_GROUP, unix.SYS_FUTEX,
 		unix.SYS_GETTIMEOFDAY, unix.SYS_NANOSLEEP, unix.SYS_RESTART_SYSCALL, unix.SYS_SCHED_GETAFFINITY, unix.SYS_SCHED_YIELD,
 		unix.SYS_SETITIMER, unix.SYS_SET_ROBUST_LIST, unix.SYS_TIMER_CREATE, unix.SYS_TIMER_DELETE, unix.SYS_TIMER_SETTIME,
-		// signals, to the own process: there is no kill
-		unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK, unix.SYS_TGKILL,
+		// signals; tgkill is below
+		unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
 		// what the process is
 		unix.SYS_GETEGID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETRANDOM, unix.SYS_GETRUSAGE,
 		unix.SYS_GETTID, unix.SYS_GETUID, unix.SYS_SYSINFO, unix.SYS_UNAME, unix.SYS_GETRLIMIT,
@@ -39,8 +39,10 @@ func networkCalls() []uintptr {
 }
 
 // conditional are the calls that are allowed for some arguments.
-func conditional() []rule {
+func conditional(pid int) []rule {
 	return []rule{
+		// signals to threads of this process, by which Go's scheduler interrupts them
+		{unix.SYS_TGKILL, &condition{arg: 0, values: []uint32{uint32(pid)}}},
 		// threads, but no processes and no namespaces
 		{unix.SYS_CLONE, &condition{arg: 0, mask: unix.CLONE_THREAD | unix.CLONE_VM}},
 		// reading limits; setting them needs a pointer, and lowering one's own does no harm
@@ -50,13 +52,14 @@ func conditional() []rule {
 	}
 }
 
-func prepareCalls() []rule { return append(plain(commonCalls()), conditional()...) }
+func prepareCalls(pid int) []rule { return append(plain(commonCalls()), conditional(pid)...) }
 
-func workerCalls() []rule {
+func workerCalls(pid int) []rule {
 	rules := append(plain(commonCalls()), plain(networkCalls())...)
-	rules = append(rules, conditional()...)
-	// No netlink, packet or other exotic family: their code in the kernel is where its flaws are.
-	return append(rules, rule{unix.SYS_SOCKET, &condition{arg: 0, values: []uint32{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX}}})
+	rules = append(rules, conditional(pid)...)
+	// No netlink, packet or other exotic family: their code in the kernel is where its flaws are. Nor unix sockets: in the node's
+	// network namespace the abstract ones of all its services can be reached.
+	return append(rules, rule{unix.SYS_SOCKET, &condition{arg: 0, values: []uint32{unix.AF_INET, unix.AF_INET6}}})
 }
 
 func plain(calls []uintptr) []rule {

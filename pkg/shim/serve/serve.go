@@ -4,6 +4,7 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/spinkube/containerd-shim-spin-go/pkg/oci/lockedapp"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/internal/handoff"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/prepare"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/worker"
@@ -72,6 +76,11 @@ func parse(flags *flag.FlagSet, args []string) (string, error) {
 func run(ctx context.Context, path, listen string, stdout, stderr io.Writer) error {
 	start := time.Now()
 	state := filepath.Join(path, ".spin")
+	unlock, err := lock(state)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	app, codeDir, err := prepareFolder(ctx, path, state)
 	if err != nil {
 		return err
@@ -89,8 +98,46 @@ func run(ctx context.Context, path, listen string, stdout, stderr io.Writer) err
 	err = loaded.Run(ctx, func() {
 		fmt.Fprintf(stderr, "app %q listens on http://%s (prepare %v, load %v)\n", loaded.Name(), loaded.Addr(),
 			prepared.Sub(start).Round(time.Millisecond), loadedAt.Sub(prepared).Round(time.Millisecond))
+		for _, t := range loaded.Triggers() {
+			fmt.Fprintln(stderr, "  "+describe(t))
+		}
 	})
 	return errors.Join(err, loaded.Close(context.WithoutCancel(ctx)))
+}
+
+// lock keeps other processes from serving the same folder, whose prepared app they would replace.
+func lock(state string) (unlock func(), err error) {
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(state, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, errors.New("another process serves this folder")
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// describe says which component answers on which route.
+func describe(t lockedapp.Trigger) string {
+	var config struct {
+		Route     json.RawMessage `json:"route"`
+		Component string          `json:"component"`
+	}
+	if err := json.Unmarshal(t.Config, &config); err != nil {
+		return t.ID
+	}
+	var route string
+	if json.Unmarshal(config.Route, &route) != nil {
+		route = "(private)"
+	}
+	if config.Component == "" {
+		config.Component = "static response"
+	}
+	return route + " → " + config.Component
 }
 
 // prepareFolder makes the prepared app below state, and returns it and the folder of machine code, which is the user's for all apps.

@@ -62,11 +62,12 @@ func (s *Store) openEntry(kind, key string) (*os.File, error) {
 		_ = dir.Close()
 		return nil, errNoEntry // it is being removed
 	}
+	if !isAt(dir, dir.Name()) { // removed between open and lock
+		_ = dir.Close()
+		return nil, errNoEntry
+	}
 	if err := verify(dir.Name()); err != nil {
 		_ = dir.Close()
-		if _, gone := os.Lstat(s.path(kind, key)); errors.Is(gone, fs.ErrNotExist) {
-			return nil, errNoEntry // removed between open and lock
-		}
 		return nil, err
 	}
 	now := time.Now()
@@ -204,56 +205,107 @@ func (s *Store) install(ctx context.Context, w *work, kind, key string) (*os.Fil
 	return dir, nil
 }
 
-// discard removes an entry that nobody must find any more. Processes that have it open keep its files.
+// discard takes an entry out of the cache. Whoever has it open keeps its files: they are removed when nobody does, at the latest when
+// the next daemon starts.
 func (s *Store) discard(place string) error {
 	to, err := os.MkdirTemp(s.path("tmp"), "discarded-")
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(place, filepath.Join(to, "entry")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	out := filepath.Join(to, workOut)
+	if err := os.Rename(place, out); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, os.RemoveAll(to))
+	}
+	if inUse(out) {
+		return nil
 	}
 	return os.RemoveAll(to)
 }
 
-// evict removes entries that nobody uses, least recently used first, until the cache is within its bound.
-func (s *Store) evict(ctx context.Context) {
-	type entry struct {
-		place string
-		size  int64
-		used  time.Time
-	}
-	var entries []entry
-	var total int64
+// cached is an entry with the files that it holds.
+type cached struct {
+	place string
+	used  time.Time
+	files []uint64 // inodes
+}
+
+// contents are the entries of the cache. Prepared apps share files with the entries of their components.
+type contents struct {
+	entries []cached
+	links   map[uint64]int   // by inode: how many entries hold the file
+	sizes   map[uint64]int64 // by inode
+	total   int64
+}
+
+func (s *Store) contents() (contents, error) {
+	c := contents{links: map[uint64]int{}, sizes: map[uint64]int64{}}
 	for _, kind := range []string{"apps", "components"} {
 		dirs, err := os.ReadDir(s.path(kind))
 		if err != nil {
-			log.G(ctx).WithError(err).Warn("cache of prepared apps: list entries")
-			return
+			return c, err
 		}
 		for _, d := range dirs {
-			e := entry{place: s.path(kind, d.Name())}
-			if info, err := os.Stat(filepath.Join(e.place, sumsName)); err == nil {
-				e.used = info.ModTime()
-			}
-			files, _ := readSums(filepath.Join(e.place, sumsName)) // one without a list is the first to go
-			for _, f := range files {
-				if kind == "components" || !strings.HasPrefix(f.path, "code/") { // code is the component's
-					e.size += f.size
-				}
-			}
-			total += e.size
-			entries = append(entries, e)
+			c.add(s.path(kind, d.Name()))
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return a.used.Compare(b.used) })
-	for _, e := range entries {
-		if total <= s.cfg.MaxBytes {
-			return
+	slices.SortFunc(c.entries, func(a, b cached) int { return a.used.Compare(b.used) })
+	return c, nil
+}
+
+func (c *contents) add(place string) {
+	e := cached{place: place}
+	var st unix.Stat_t
+	if unix.Lstat(filepath.Join(place, sumsName), &st) == nil {
+		e.used = time.Unix(st.Mtim.Unix())
+	}
+	files, _ := readSums(filepath.Join(place, sumsName)) // one without a list holds nothing that is known, and is the first to go
+	for _, f := range files {
+		if unix.Lstat(filepath.Join(place, f.path), &st) != nil {
+			continue
 		}
-		if s.evictEntry(ctx, e.place) {
-			total -= e.size
+		e.files = append(e.files, st.Ino)
+		if c.links[st.Ino]++; c.links[st.Ino] == 1 {
+			c.sizes[st.Ino] = st.Size
+			c.total += st.Size
 		}
+	}
+	c.entries = append(c.entries, e)
+}
+
+// frees says how many bytes go with an entry.
+func (c *contents) frees(e cached) (n int64) {
+	for _, ino := range e.files {
+		if c.links[ino] == 1 {
+			n += c.sizes[ino]
+		}
+	}
+	return n
+}
+
+func (c *contents) remove(e cached) {
+	c.total -= c.frees(e)
+	for _, ino := range e.files {
+		c.links[ino]--
+	}
+}
+
+// evict removes entries that nobody uses, least recently used first, until the cache is within its bound.
+func (s *Store) evict(ctx context.Context) {
+	c, err := s.contents()
+	if err != nil {
+		log.G(ctx).WithError(err).Warn("cache of prepared apps: list entries")
+		return
+	}
+	for progress := true; progress && c.total > s.cfg.MaxBytes; {
+		progress = false // an app that goes makes room with its components' entries, which were passed over before
+		c.entries = slices.DeleteFunc(c.entries, func(e cached) bool {
+			if c.total <= s.cfg.MaxBytes || len(e.files) > 0 && c.frees(e) == 0 || !s.evictEntry(ctx, e.place) {
+				return false
+			}
+			c.remove(e)
+			progress = true
+			return true
+		})
 	}
 }
 
@@ -264,12 +316,23 @@ func (s *Store) evictEntry(ctx context.Context, place string) bool {
 		return false
 	}
 	defer dir.Close()
-	if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+	if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || !isAt(dir, place) {
 		return false
 	}
-	if err := s.discard(place); err != nil {
+	// The lock must not look like a use of the entry.
+	if err := errors.Join(unix.Flock(int(dir.Fd()), unix.LOCK_UN), s.discard(place)); err != nil {
 		log.G(ctx).WithError(err).WithField("entry", place).Warn("cache of prepared apps: remove entry")
 		return false
 	}
 	return true
+}
+
+// isAt says whether the open folder is still the one of that path.
+func isAt(dir *os.File, place string) bool {
+	open, err := dir.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(place)
+	return err == nil && os.SameFile(open, there)
 }

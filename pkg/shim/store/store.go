@@ -133,18 +133,18 @@ func (s *Store) Prepare(ctx context.Context, src Source) (*App, error) {
 			return nil, fmt.Errorf("image: %w", err)
 		}
 		key := s.key("app", src.Image.Digest)
-		if app := s.openApp(ctx, key); app != nil {
-			app.Resolve = time.Since(start)
-			return app, nil
+		dir, err := s.openEntry("apps", key)
+		if err == nil {
+			return &App{Dir: dir, Resolve: time.Since(start)}, nil
 		}
 		unlock, err := s.lock(ctx, "app", key)
 		if err != nil {
 			return nil, err
 		}
 		defer unlock()
-		if app := s.openApp(ctx, key); app != nil { // prepared by another process meanwhile
-			app.Resolve = time.Since(start)
-			return app, nil
+		// Only who holds the lock removes a damaged entry: without it the one that is damaged may have been replaced.
+		if dir := s.openOrRemove(ctx, "apps", key); dir != nil { // prepared by another process meanwhile
+			return &App{Dir: dir, Resolve: time.Since(start)}, nil
 		}
 	}
 	return s.prepare(ctx, src, start)
@@ -194,6 +194,9 @@ func (s *Store) prepare(ctx context.Context, src Source, start time.Time) (*App,
 		if !ok {
 			continue
 		}
+		if err := work.checkDigest(f.path, hex); err != nil {
+			return nil, fmt.Errorf("prepare app: %w", err)
+		}
 		if err := s.addCode(ctx, work, f.path, hex); err != nil {
 			label := done.Labels[hex]
 			if label == "" {
@@ -238,15 +241,11 @@ func (s *Store) addCode(ctx context.Context, work *work, path, hex string) error
 		return err
 	}
 	defer unlock()
-	code, err := s.openEntry("components", key)
-	if errors.Is(err, errNoEntry) {
-		code, err = s.compile(ctx, work, path, key)
-	} else if err != nil {
-		s.removeDamaged(ctx, "components", key, err)
-		code, err = s.compile(ctx, work, path, key)
-	}
-	if err != nil {
-		return err
+	code := s.openOrRemove(ctx, "components", key)
+	if code == nil {
+		if code, err = s.compile(ctx, work, path, key); err != nil {
+			return err
+		}
 	}
 	defer code.Close()
 	return work.link(s.path("components", key))
@@ -280,21 +279,19 @@ func (s *Store) compile(ctx context.Context, app *work, path, key string) (*os.F
 	return s.install(ctx, work, "components", key)
 }
 
-// openApp returns the prepared app of that key, or nil if there is none that can be used.
-func (s *Store) openApp(ctx context.Context, key string) *App {
-	dir, err := s.openEntry("apps", key)
-	switch {
-	case err == nil:
-		return &App{Dir: dir}
-	case !errors.Is(err, errNoEntry):
-		s.removeDamaged(ctx, "apps", key, err)
+// openOrRemove opens an entry, or returns nil if there is none that can be used; a damaged one is removed.
+//
+// Preconditions: the caller holds the entry's lock.
+func (s *Store) openOrRemove(ctx context.Context, kind, key string) *os.File {
+	dir, err := s.openEntry(kind, key)
+	if err == nil {
+		return dir
+	}
+	if !errors.Is(err, errNoEntry) {
+		log.G(ctx).WithError(err).WithField("entry", kind+"/"+key).Warn("cache of prepared apps: entry is damaged, preparing it again")
+		if err := s.discard(s.path(kind, key)); err != nil {
+			log.G(ctx).WithError(err).Warn("cache of prepared apps: remove damaged entry")
+		}
 	}
 	return nil
-}
-
-func (s *Store) removeDamaged(ctx context.Context, kind, key string, reason error) {
-	log.G(ctx).WithError(reason).WithField("entry", kind+"/"+key).Warn("cache of prepared apps: entry is damaged, preparing it again")
-	if err := s.discard(s.path(kind, key)); err != nil {
-		log.G(ctx).WithError(err).Warn("cache of prepared apps: remove damaged entry")
-	}
 }

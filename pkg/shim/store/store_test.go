@@ -292,7 +292,7 @@ func TestPrepareRefusesWhatABrokenProcessLeaves(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, script, want string }{
 		{"a link", "write app.json x\nsymlink assets", "not a plain file"},
-		{"a link to a file of its own", "hardlink other", "unexpected file"},
+		{"a link to a file of its own", "hardlink assets-x", "a link to another file"},
 		{"a fifo", "write app.json x\nfifo code", "not a plain file"},
 		{"a file of another name", "write app.json x\nwrite etc/passwd x", "unexpected file"},
 		{"a component under a name that is no digest", "write components/x.wasm x", "unexpected file"},
@@ -434,4 +434,84 @@ func FuzzParseSum(f *testing.F) {
 			t.Errorf("%q leads out", got.path)
 		}
 	})
+}
+
+func TestComponentMustHaveTheDigestOfItsName(t *testing.T) {
+	t.Parallel()
+	s, b := open(t, Config{}), blobs{}
+	hex := strings.TrimPrefix(b.add("wasm"), "sha256:")
+	_, err := s.Prepare(t.Context(), Source{Image: b.image("write app.json {}\nwrite components/" + hex + ".wasm evil")})
+	require.ErrorContains(t, err, "whose digest is")
+	app := prepare(t, s, Source{Image: shop(b)})
+	require.Equal(t, "code of wasm", read(t, app, "code/wazero/"+hex), "another image's component is not touched")
+}
+
+func TestRunningAppKeepsTheFilesOfADamagedEntry(t *testing.T) {
+	t.Parallel()
+	s, b := open(t, Config{}), blobs{}
+	image := shop(b)
+	running, err := s.Prepare(t.Context(), Source{Image: image})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(s.path("apps", s.key("app", image.Digest)), "app.json"), []byte("[]"), 0o644))
+	prepare(t, s, Source{Image: image})
+	require.Equal(t, "hello", read(t, running, "assets/c/index.html"))
+	require.NoError(t, running.Close())
+	open(t, Config{Dir: s.cfg.Dir})
+	left, err := os.ReadDir(s.path("tmp"))
+	require.NoError(t, err)
+	require.Empty(t, left, "the next daemon removes it")
+}
+
+func TestHammerDaemonsThatStartWhileOthersPrepare(t *testing.T) {
+	t.Parallel()
+	s := open(t, Config{})
+	stop := make(chan struct{})
+	var sweepers sync.WaitGroup
+	for range 2 {
+		sweepers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					s.removeLeftovers()
+				}
+			}
+		})
+	}
+	for range 300 {
+		w, err := s.newWork()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(w.out, "file"), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+		w.close()
+	}
+	close(stop)
+	sweepers.Wait()
+}
+
+func TestCodeThatAppsShareCountsOnce(t *testing.T) {
+	t.Parallel()
+	s, b := open(t, Config{}), blobs{}
+	wasm := b.add("wasm" + strings.Repeat(" ", 1000))
+	for i := range 3 {
+		app, err := s.Prepare(t.Context(), Source{Image: b.image(fmt.Sprintf("write app.json %d\ncomponent %s", i, wasm))})
+		require.NoError(t, err)
+		require.NoError(t, app.Close())
+	}
+	c, err := s.contents()
+	require.NoError(t, err)
+	require.Less(t, c.total, int64(5000), "three apps with a component of 1,000 bytes each, and its code of as many bytes once")
+	require.Greater(t, c.total, int64(4000))
+	s.cfg.MaxBytes = 500
+	s.evict(t.Context())
+	for _, kind := range []string{"apps", "components"} {
+		left, err := os.ReadDir(s.path(kind))
+		require.NoError(t, err)
+		require.Empty(t, left, "what nobody uses goes, down to the last: code goes with its last app")
+	}
 }

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -20,6 +22,9 @@ const (
 	maxDirDepth = 80
 )
 
+// workOut is the folder in a work folder that becomes an entry.
+const workOut = "out"
+
 // nobody is the user that a prepare process becomes.
 const nobody = 65534
 
@@ -31,11 +36,20 @@ type work struct {
 }
 
 func (s *Store) newWork() (*work, error) {
+	// A daemon that starts looks for folders that nobody has locked: it must not find this one before it is.
+	guard, err := s.openSweepLock()
+	if err != nil {
+		return nil, err
+	}
+	defer guard.Close()
+	if err := flock(guard, unix.LOCK_SH); err != nil {
+		return nil, fmt.Errorf("prepare in cache of prepared apps: %w", err)
+	}
 	dir, err := os.MkdirTemp(s.path("tmp"), "work-")
 	if err != nil {
 		return nil, fmt.Errorf("prepare in cache of prepared apps: %w", err)
 	}
-	w := &work{dir: dir, out: filepath.Join(dir, "out")}
+	w := &work{dir: dir, out: filepath.Join(dir, workOut)}
 	if w.lock, err = os.Open(dir); err == nil {
 		if err = unix.Flock(int(w.lock.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
 			if err = os.Mkdir(w.out, 0o700); err == nil && os.Geteuid() == 0 {
@@ -71,15 +85,31 @@ func (w *work) keep() (dir *os.File, remove string) {
 	return dir, remove
 }
 
-// removeLeftovers removes the folders of processes that are dead.
+func (s *Store) openSweepLock() (*os.File, error) {
+	f, err := os.OpenFile(s.path("locks", "tmp"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock cache of prepared apps: %w", err)
+	}
+	return f, nil
+}
+
+// removeLeftovers removes the folders of processes that are dead, unless somebody is just making or removing one.
 func (s *Store) removeLeftovers() {
+	guard, err := s.openSweepLock()
+	if err != nil {
+		return
+	}
+	defer guard.Close()
+	if unix.Flock(int(guard.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return
+	}
 	dirs, err := os.ReadDir(s.path("tmp"))
 	if err != nil {
 		return
 	}
 	for _, d := range dirs {
 		place := s.path("tmp", d.Name())
-		if !inUse(place) && !inUse(filepath.Join(place, "out")) {
+		if !inUse(place) && !inUse(filepath.Join(place, workOut)) {
 			_ = os.RemoveAll(place)
 		}
 	}
@@ -121,6 +151,9 @@ func (w *work) check() ([]file, error) {
 		if st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return fmt.Errorf("output has %.200q, which is not a plain file", rel)
 		}
+		if st.Nlink > 1 && !strings.HasPrefix(rel, "code/") { // code is linked to that of the component, by the daemon
+			return fmt.Errorf("output has %.200q, which is a link to another file", rel)
+		}
 		if !expected(rel) {
 			return fmt.Errorf("output has an unexpected file %.200q", rel)
 		}
@@ -147,6 +180,24 @@ func expected(rel string) bool {
 		return true
 	}
 	return strings.HasPrefix(rel, "code/") && strings.Count(rel, "/") <= 2
+}
+
+// checkDigest says whether the component at path has the digest that its name says. Its machine code will be used for that digest in
+// every app of the node.
+func (w *work) checkDigest(path, hex string) error {
+	f, err := os.Open(filepath.Join(w.out, path))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if got := fmt.Sprintf("%x", h.Sum(nil)); got != hex {
+		return fmt.Errorf("output has %s, whose digest is sha256:%s", path, got)
+	}
+	return nil
 }
 
 // take makes root the owner of everything in the folder, with the modes that workers need, once its maker is dead.

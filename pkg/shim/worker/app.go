@@ -245,6 +245,9 @@ func (a *App) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
+// Triggers returns the app's triggers, those that are left of them.
+func (a *App) Triggers() []lockedapp.Trigger { return a.locked.Triggers }
+
 // Name returns the app's name.
 func (a *App) Name() string { return a.locked.Metadata.Name }
 

@@ -86,6 +86,9 @@ func run(ctx context.Context, cfg Config, report *os.File) int {
 	})
 	switch {
 	case err == nil:
+		if err := app.Close(context.WithoutCancel(ctx)); err != nil { // all requests have ended
+			cfg.Log.Warn("close the app", "err", err)
+		}
 		return exitDone
 	case !ready:
 		_ = handoff.Report{Error: err.Error()}.Write(report)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -63,8 +64,8 @@ func ReadReport(r io.Reader) (Report, error) {
 
 // Write writes the report to w.
 func (r Report) Write(w io.Writer) error {
-	if most := maxReport / 2; len(r.Error) > most { // room for what JSON escapes; an error is a sentence
-		r.Error = r.Error[:most]
+	if most := maxReport / 8; len(r.Error) > most { // JSON makes six bytes of some; an error is a sentence
+		r.Error = strings.ToValidUTF8(r.Error[:most], "")
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
