@@ -209,6 +209,10 @@ func (h *Host) create(ctx context.Context, r Request, c *Container) (err error) 
 		}
 	}()
 	if err := c.runc.Create(ctx, c.id, c.bundle, opts); err != nil {
+		if ctx.Err() != nil {
+			// A runc that was killed half way leaves what it has made, or nothing, which is no error worth telling.
+			_ = c.runc.Delete(context.WithoutCancel(ctx), c.id, &runc.DeleteOpts{Force: true})
+		}
 		return c.runcError("create", err)
 	}
 	defer func() {

@@ -193,8 +193,13 @@ func (s *Service) Delete(ctx context.Context, r *api.DeleteRequest) (*api.Delete
 
 // remove deletes the container of t, which is nil if there is none, or one of its processes.
 func (s *Service) remove(ctx context.Context, t *task, r *api.DeleteRequest) (*api.DeleteResponse, error) {
-	if t != nil && t.app != nil {
-		return t.app.delete(ctx, r)
+	if t != nil {
+		s.mu.Lock()
+		a := t.app
+		s.mu.Unlock()
+		if a != nil {
+			return a.delete(ctx, r)
+		}
 	}
 	return s.cfg.Linux.Delete(ctx, r)
 }

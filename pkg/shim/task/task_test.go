@@ -432,3 +432,97 @@ func TestDeleteGivesUpACreation(t *testing.T) {
 		})
 	}
 }
+
+// hammered is a container that may be called by many.
+type hammered struct {
+	Container
+
+	die    func()
+	exited chan struct{}
+}
+
+func newHammered() *hammered {
+	h := &hammered{exited: make(chan struct{})}
+	h.die = sync.OnceFunc(func() { close(h.exited) })
+	return h
+}
+
+func (h *hammered) Pid() int                                 { return 7 }
+func (h *hammered) Exited() <-chan struct{}                  { return h.exited }
+func (h *hammered) Exit() container.Exit                     { return container.Exit{} }
+func (h *hammered) State() container.State                   { return container.State{} }
+func (h *hammered) Start(context.Context) error              { return nil }
+func (h *hammered) Kill(context.Context, uint32, bool) error { h.die(); return nil }
+func (h *hammered) Delete(context.Context) error             { h.die(); return nil }
+
+func TestHammerCalls(t *testing.T) {
+	t.Parallel()
+	const ids, rounds = 3, 200
+	shutdowns := 0
+	s := New(t.Context(), Config{
+		Linux:    hammeredLinux{},
+		Publish:  func(context.Context, string, any) error { return nil },
+		Shutdown: func() { shutdowns++ },
+		Create: func(_ context.Context, r container.Request) (Container, error) {
+			if r.ID == "0" {
+				return nil, container.ErrNotApp
+			}
+			return newHammered(), nil
+		},
+	})
+	ctx := t.Context()
+	var callers sync.WaitGroup
+	for i := range ids {
+		id := fmt.Sprint(i)
+		for _, call := range []func(){
+			func() { _, _ = s.Create(ctx, &api.CreateTaskRequest{ID: id}) },
+			func() { _, _ = s.Start(ctx, &api.StartRequest{ID: id}) },
+			func() { _, _ = s.State(ctx, &api.StateRequest{ID: id}) },
+			func() { _, _ = s.Kill(ctx, &api.KillRequest{ID: id}) },
+			func() { _, _ = s.Delete(ctx, &api.DeleteRequest{ID: id}) },
+			func() { _, _ = s.Delete(ctx, &api.DeleteRequest{ID: id, ExecID: "1"}) },
+			func() { _, _ = s.Connect(ctx, &api.ConnectRequest{ID: id}) },
+		} {
+			callers.Go(func() {
+				for range rounds {
+					call()
+				}
+			})
+		}
+	}
+	callers.Wait()
+	for i := range ids {
+		_, _ = s.Delete(ctx, &api.DeleteRequest{ID: fmt.Sprint(i)})
+	}
+	_, err := s.Shutdown(ctx, &api.ShutdownRequest{})
+	require.NoError(t, err)
+	require.Equal(t, 1, shutdowns, "all are deleted")
+	s.Close()
+}
+
+// hammeredLinux is a service that always says yes.
+type hammeredLinux struct{ api.TTRPCTaskService }
+
+func (hammeredLinux) Create(context.Context, *api.CreateTaskRequest) (*api.CreateTaskResponse, error) {
+	return &api.CreateTaskResponse{}, nil
+}
+
+func (hammeredLinux) Start(context.Context, *api.StartRequest) (*api.StartResponse, error) {
+	return &api.StartResponse{}, nil
+}
+
+func (hammeredLinux) State(context.Context, *api.StateRequest) (*api.StateResponse, error) {
+	return &api.StateResponse{}, nil
+}
+
+func (hammeredLinux) Kill(context.Context, *api.KillRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
+}
+
+func (hammeredLinux) Delete(context.Context, *api.DeleteRequest) (*api.DeleteResponse, error) {
+	return &api.DeleteResponse{}, nil
+}
+
+func (hammeredLinux) Connect(context.Context, *api.ConnectRequest) (*api.ConnectResponse, error) {
+	return &api.ConnectResponse{}, nil
+}
