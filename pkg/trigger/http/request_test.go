@@ -339,6 +339,31 @@ func TestSlowClients(t *testing.T) {
 			return strings.Contains(s.log.String(), "component=c2 route=/write")
 		}, patience, short)
 	})
+	t.Run("a client of HTTP/2 that does not read", func(t *testing.T) {
+		t.Parallel()
+		failed := make(chan error, 1)
+		s := start(t, Config{App: appOf("/...")}, func(s *Server) { s.timeouts.send = short }, func(w http.ResponseWriter, r *http.Request) error {
+			if r.URL.Path == "/hello" {
+				return hello(w, r)
+			}
+			var err error
+			for err == nil {
+				_, err = w.Write(make([]byte, 1<<20))
+			}
+			failed <- err
+			return err
+		})
+		c := http2(t)
+		res, err := c.Get(s.url("/write"))
+		require.NoError(t, err)
+		require.Error(t, <-failed)
+		_, err = io.Copy(io.Discard, res.Body)
+		require.Error(t, err, "the body breaks off")
+		require.NoError(t, res.Body.Close())
+		res, err = c.Get(s.url("/hello"))
+		require.NoError(t, err)
+		require.Equal(t, "hello", text(t, res), "other streams live on")
+	})
 }
 
 func FuzzParseHead(f *testing.F) {

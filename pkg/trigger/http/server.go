@@ -222,6 +222,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		raw = c.begin()
 	}
 	a := &answer{ResponseWriter: w}
+	if r.ProtoMajor != 1 {
+		a.send = s.timeouts.send
+	}
 	if r.Body == http.NoBody {
 		s.serve(a, r, raw)
 		return

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasihttp"
 )
@@ -16,6 +17,10 @@ type answer struct {
 	http.ResponseWriter
 	last    func() bool // whether the connection is to end with this response
 	started atomic.Bool
+	// send bounds the time in which a client of HTTP/2 takes no sendChunk, or its stream ends: what a stream waits for
+	// is not seen by its connection, which bounds that for HTTP/1. 0 is no bound.
+	send  time.Duration
+	timer *time.Timer // of send; nil before the first write
 }
 
 // WriteHeader sends the head, or one that is only informational.
@@ -30,11 +35,22 @@ func (a *answer) WriteHeader(code int) {
 }
 
 // Write sends a part of the body.
-func (a *answer) Write(p []byte) (int, error) {
+func (a *answer) Write(p []byte) (n int, err error) {
 	if !a.started.Load() {
 		a.WriteHeader(http.StatusOK)
 	}
-	return a.ResponseWriter.Write(p)
+	if a.send == 0 {
+		return a.ResponseWriter.Write(p)
+	}
+	for {
+		a.limit()
+		written, err := a.ResponseWriter.Write(p[n:min(n+sendChunk, len(p))])
+		a.timer.Stop()
+		n += written
+		if err != nil || n == len(p) {
+			return n, err
+		}
+	}
 }
 
 // FlushError sends what is buffered.
@@ -42,7 +58,21 @@ func (a *answer) FlushError() error {
 	if !a.started.Load() {
 		a.WriteHeader(http.StatusOK)
 	}
+	if a.send > 0 {
+		a.limit()
+		defer a.timer.Stop()
+	}
 	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// limit starts the time in which the client must take what is written now.
+func (a *answer) limit() {
+	if a.timer != nil {
+		a.timer.Reset(a.send)
+		return
+	}
+	control := http.NewResponseController(a.ResponseWriter)
+	a.timer = time.AfterFunc(a.send, func() { _ = control.SetWriteDeadline(time.Unix(1, 0)) }) // long ago
 }
 
 // Unwrap returns net/http's writer, for http.ResponseController.
