@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 PREFIX ?= /usr/local
 DEPS := cmd/$(SHIM)/deps.txt
 # What these tests depend on is not only Go files that the go command sees: their verdict is never a cached one.
-integration_tests = go test -C integration -count=1 -json ./...
+integration_tests = go test -C integration -count=1 -timeout 20m -json ./...
 list_deps = CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/$(SHIM) | LC_ALL=C sort
 
 .PHONY: help

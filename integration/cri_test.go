@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -51,6 +52,14 @@ func (l *lab) runPod(t *testing.T, c *node.CRI, runtime string, config *cri.PodS
 	require.NoError(t, os.MkdirAll(config.LogDirectory, 0o755))
 	id, err := c.RunPod(t.Context(), runtime, config)
 	require.NoError(t, err)
+	t.Cleanup(func() { // does nothing if the test has done it
+		// The test's context has ended.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := c.RemovePod(ctx, id); err != nil {
+			t.Error(err)
+		}
+	})
 	status, err := c.PodSandboxStatus(t.Context(), &cri.PodSandboxStatusRequest{PodSandboxId: id})
 	require.NoError(t, err)
 	return &pod{config, id, status.Status.Network.Ip}

@@ -302,8 +302,9 @@ func TestRounds(t *testing.T) {
 			first = [2]int{openFiles(t, l.Pid()), openFiles(t, daemon)}
 		}
 	}
-	require.InDelta(t, first[0], openFiles(t, l.Pid()), 3, "open files of containerd")
-	require.InDelta(t, first[1], openFiles(t, daemon), 3, "open files of the daemon")
+	const slack = 3 // connections come and go
+	require.LessOrEqual(t, openFiles(t, l.Pid()), first[0]+slack, "open files of containerd")
+	require.LessOrEqual(t, openFiles(t, daemon), first[1]+slack, "open files of the daemon")
 	require.NoError(t, c.RemovePod(t.Context(), p.id))
 }
 
