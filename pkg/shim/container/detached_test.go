@@ -29,7 +29,7 @@ func TestDetached(t *testing.T) {
 	t.Run("nothing can be written", func(t *testing.T) {
 		_, err := os.OpenFile(path(open(filepath.Join(dir, "file"), true)), os.O_WRONLY, 0)
 		require.ErrorIs(t, err, unix.EROFS)
-		_, err = os.Create(path(open(dir, true)) + "/new")
+		_, err = os.OpenFile(path(open(dir, true))+"/new", os.O_CREATE|os.O_WRONLY, 0o600)
 		require.ErrorIs(t, err, unix.EROFS)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("y"), 0o755), "the file itself is as it was")
 	})
