@@ -100,7 +100,7 @@ func act(conn *handoff.Conn, out string, done *handoff.Ask, words []string) erro
 	case "fifo":
 		return unix.Mkfifo(filepath.Join(out, words[1]), 0o666)
 	case "sparse":
-		f, err := os.Create(filepath.Join(out, words[1]))
+		f, err := os.OpenFile(filepath.Join(out, words[1]), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 		if err != nil {
 			return err
 		}
