@@ -29,7 +29,7 @@ func remove(ctx context.Context, c command) ([]byte, error) {
 		return nil, err
 	}
 	dir := cacheDir()
-	if err := os.RemoveAll(container.StateDir(dir, c.address, c.namespace, c.id)); err != nil {
+	if err := store.RemoveTree(container.StateDir(dir, c.address, c.namespace, c.id)); err != nil {
 		log.G(ctx).WithError(err).Warn("delete: remove state folder")
 	}
 	if _, err := os.Stat(dir); err == nil {

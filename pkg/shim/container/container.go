@@ -243,9 +243,12 @@ func (c *Container) Delete(ctx context.Context) error {
 		return c.runcError("delete", err)
 	}
 	c.io.drain(ctx, drainTimeout)
-	err = c.release()
+	if err := c.release(); err != nil {
+		// It is deleted all the same: another try would not get further, and containerd's delete and later sweeps do.
+		log.G(ctx).WithError(err).WithField("container", c.id).Error("container: remove what belonged to it")
+	}
 	leave(deleted)
-	return err
+	return nil
 }
 
 // kill makes sure that the worker is dead.

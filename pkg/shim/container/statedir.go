@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/store"
 )
 
 // StateDir is the path of the folder of a container's own state: it is in the folder dir of the node's cache, on disk, since state may
@@ -21,7 +23,7 @@ func StateDir(dir, address, namespace, id string) string {
 // openStateDir makes the folder, empty and owned by the container's user. While the file is open in any process, the worker included,
 // its lock says that the folder is in use.
 func openStateDir(name string, uid, gid int) (*os.File, error) {
-	if err := os.RemoveAll(name); err != nil { // of a container of that id that nobody deleted
+	if err := store.RemoveTree(name); err != nil { // of a container of that id that nobody deleted
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -41,7 +43,7 @@ func openStateDir(name string, uid, gid int) (*os.File, error) {
 }
 
 func removeStateDir(f *os.File) error {
-	if err := errors.Join(os.RemoveAll(f.Name()), f.Close()); err != nil {
+	if err := errors.Join(store.RemoveTree(f.Name()), f.Close()); err != nil {
 		return fmt.Errorf("remove state folder: %w", err)
 	}
 	return nil
@@ -65,7 +67,7 @@ func SweepStateDirs(dir string) error {
 		}
 		info, err := f.Stat()
 		if err == nil && time.Since(info.ModTime()) > minStateAge && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			errs = append(errs, os.RemoveAll(name))
+			errs = append(errs, store.RemoveTree(name))
 		}
 		_ = f.Close()
 	}

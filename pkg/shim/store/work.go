@@ -67,7 +67,7 @@ func (s *Store) newWork() (*work, error) {
 // close removes the folder with what is left in it.
 func (w *work) close() {
 	if w.dir != "" {
-		_ = os.RemoveAll(w.dir)
+		_ = RemoveTree(w.dir)
 	}
 	if w.lock != nil {
 		_ = w.lock.Close()
@@ -110,7 +110,7 @@ func (s *Store) removeLeftovers() {
 	for _, d := range dirs {
 		place := s.path("tmp", d.Name())
 		if !inUse(place) && !inUse(filepath.Join(place, workOut)) {
-			_ = os.RemoveAll(place)
+			_ = RemoveTree(place)
 		}
 	}
 }
