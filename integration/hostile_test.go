@@ -92,3 +92,13 @@ func TestLyingWorker(t *testing.T) {
 		})
 	}
 }
+
+// What a worker leaves in its state folder is removed with its container, however deep it is.
+func TestNestingWorker(t *testing.T) {
+	l := newHostileLab(t)
+	ref := l.push(t, "c-hello", artifact.image(t, guestNamed("c-hello").write(t)))
+	i := l.start(t, ref, "nest", "--env", "HOSTILE_ATTACK=nest")
+	require.Eventually(t, func() bool { return strings.Contains(i.guestLog(t), "\n") }, time.Minute, 10*time.Millisecond)
+	require.Equal(t, "hostile: nested\n", i.guestLog(t))
+	l.requireEnd(t, "nest", "SIGTERM", 0)
+}

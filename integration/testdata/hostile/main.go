@@ -20,7 +20,7 @@ const (
 	// nodeFile holds the path of the node's folder, for prepare; nodeVar is the environment variable with it, for the worker.
 	nodeFile = "/run/hostile-node"
 	nodeVar  = "HOSTILE_NODE"
-	// attackVar says what a worker does: break out, or confuse the daemon.
+	// attackVar says what a worker does: break out, confuse the daemon, or leave it much to clean up.
 	attackVar = "HOSTILE_ATTACK"
 )
 
@@ -32,6 +32,7 @@ const (
 	workerBinary  = 3
 	workerApp     = 4
 	workerReport  = 5
+	workerState   = 6
 )
 
 func main() {
@@ -95,6 +96,12 @@ func takeWorker() {
 	case "silence":
 		_ = unix.Close(workerReport)
 		select {}
+	case "nest":
+		go func() {
+			awaitFilter()
+			fmt.Println(nest())
+		}()
+		return
 	case "":
 		return
 	}
@@ -127,6 +134,28 @@ func takeWorker() {
 		a.try("remove from the prepared app", func() error { return unix.Unlinkat(workerApp, "sums", 0) })
 		fmt.Println(a.verdict())
 	}()
+}
+
+// nest makes folders in folders, more than a process may have open files, where the app keeps its state.
+func nest() string {
+	const depth = 30_000
+	if err := unix.Fchdir(workerState); err != nil {
+		return err.Error()
+	}
+	for range depth {
+		if err := unix.Mkdirat(unix.AT_FDCWD, "d", 0o777); err != nil {
+			return err.Error()
+		}
+		fd, err := unix.Open("d", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err.Error()
+		}
+		if err := unix.Fchdir(fd); err != nil {
+			return err.Error()
+		}
+		_ = unix.Close(fd)
+	}
+	return "hostile: nested"
 }
 
 // awaitFilter returns when the system call filter is on, which does not allow to ask for it.
