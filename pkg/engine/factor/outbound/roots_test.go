@@ -91,3 +91,32 @@ func TestReadRoots(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkRoots tells reading certificates, which each start pays, from parsing them, which the first TLS connection does.
+func BenchmarkRoots(b *testing.B) {
+	var all []byte
+	for root := range bundle.Roots() {
+		all = append(all, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate})...)
+	}
+	file := filepath.Join(b.TempDir(), "bundle.pem")
+	require.NoError(b, os.WriteFile(file, all, 0o600))
+	none := func(string) (string, bool) { return "", false }
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			_, err := readRoots(none, []string{file}, nil)
+			require.NoError(b, err)
+		}
+	})
+	b.Run("read and parse", func(b *testing.B) {
+		for b.Loop() {
+			parse, err := readRoots(none, []string{file}, nil)
+			require.NoError(b, err)
+			parse()
+		}
+	})
+	b.Run("built in", func(b *testing.B) {
+		for b.Loop() {
+			addMozilla(x509.NewCertPool())
+		}
+	})
+}
