@@ -109,8 +109,7 @@ func valueTypes(in []component.CoreValType) []api.ValueType {
 }
 
 // moduleConfig makes anonymous modules, which no name map of wazero holds, and whose exports run only when the
-// engine calls them. No module reads wazero's random source, but seeding the one that it makes by default for each
-// would cost 10 µs.
+// engine calls them. No module reads wazero's random source, but the one that it makes by default is seeded for each.
 func moduleConfig() wazero.ModuleConfig {
 	return wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader)
 }

@@ -11,10 +11,9 @@ const (
 	maxHeadSize = 128 << 10
 	// maxURILength is the longest request target; Spin's. A longer one in a head that is not too large gets 414.
 	maxURILength = 65534
-	// defaultMaxRequests is how many requests a component may work on at once: as many as Spin has instances.
+	// defaultMaxRequests is how many requests an app's components may work on at once: as many as Spin has instances.
 	defaultMaxRequests = 1000
-	// defaultMaxConnections is some times defaultMaxRequests, since most connections wait for their next request;
-	// each costs about 20 kB.
+	// defaultMaxConnections is some times defaultMaxRequests, since most connections wait for their next request.
 	defaultMaxConnections = 4096
 	// connectionShare is the part of the process's open files that may be connections: a request may well open
 	// another file, which is a connection of its own or one of the app's files.

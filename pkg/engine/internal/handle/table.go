@@ -16,7 +16,7 @@ import (
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/component"
 )
 
-// MaxLength is the greatest index of a table. A handle costs the host 56 bytes that no guest memory bounds.
+// MaxLength is the greatest index of a table. A handle costs the host 48 bytes that no guest memory bounds.
 const MaxLength = 1<<20 - 1
 
 // The faults of table operations; each is a trap of the guest that caused it.
