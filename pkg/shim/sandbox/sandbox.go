@@ -17,6 +17,9 @@ import (
 // Nobody is the user and group of a prepare process: the one that owns nothing.
 const Nobody = 65534
 
+// mostKillable is the score of what the kernel kills first when the node lacks memory.
+const mostKillable = "1000"
+
 // Limits of a prepare process, which bound what it can use up if it is broken.
 const (
 	prepareFileSize = 4 << 30 // bytes of one file
@@ -29,6 +32,10 @@ const (
 // may read whatever can be reached from its open folders, whoever owns it: a container's root has files that only its root may read.
 // A process that is not root's gets the limits and the filter alone.
 func Prepare(root *os.File, readAll bool) error {
+	// It inherits the daemon's score, which keeps the kernel from killing that; this is the one to kill before others. Anyone may raise it.
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(mostKillable), 0); err != nil {
+		return err
+	}
 	if os.Geteuid() == 0 {
 		var keep uint64
 		if readAll {

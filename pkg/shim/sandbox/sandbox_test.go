@@ -34,6 +34,7 @@ func try(child string) int {
 	var err error
 	var root *os.File
 	file, openErr := os.Open(os.Getenv("SANDBOX_TEST_FILE"))
+	score, scoreErr := os.Open("/proc/self/oom_score_adj")
 	if child == "prepare" {
 		if root, err = os.Open(os.Getenv("SANDBOX_TEST_ROOT")); err == nil {
 			err = Prepare(root, true)
@@ -41,7 +42,7 @@ func try(child string) int {
 	} else {
 		err = Worker()
 	}
-	if err = errors.Join(err, openErr); err != nil {
+	if err = errors.Join(err, openErr, scoreErr); err != nil {
 		fmt.Println("enter:", err)
 		return 1
 	}
@@ -64,6 +65,9 @@ func try(child string) int {
 	}
 	if child == "prepare" {
 		forbidden["use the network"] = func() error { _, err := net.Listen("tcp", "127.0.0.1:0"); return err }
+		if b, err := io.ReadAll(score); err != nil || strings.TrimSpace(string(b)) != mostKillable {
+			fmt.Printf("score for lack of memory: %s %v\n", b, err)
+		}
 		if os.Geteuid() != os.Getuid() || os.Getuid() == 0 {
 			fmt.Println("still user 0")
 		}
