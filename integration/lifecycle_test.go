@@ -22,6 +22,7 @@ import (
 
 	"github.com/spinkube/containerd-shim-spin-go/integration/node"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -291,4 +292,15 @@ func TestPort(t *testing.T) {
 		})
 	}
 	i.get(t, "/").requireText(t, "Hello from C!\n")
+}
+
+// A cache on a small file system that is mounted noexec serves what fits, and says what is wrong with the rest.
+func TestSmallCache(t *testing.T) {
+	l := newLab(t)
+	require.NoError(t, os.MkdirAll(l.Cache(), 0o700))
+	require.NoError(t, unix.Mount("tmpfs", l.Cache(), "tmpfs", unix.MS_NOEXEC, "size=2m"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(l.Cache(), unix.MNT_DETACH)) })
+	_, err := l.tryStart(t, l.push(t, "go-raw", artifact.image(t, guestNamed("go-raw").write(t))), "large")
+	require.ErrorContains(t, err, "no space left on device")
+	l.startGuest(t, "c-hello").get(t, "/").requireText(t, "Hello from C!\n")
 }
