@@ -35,9 +35,9 @@ test: ## Set up everything and run every test
 	@{ status=0; for m in $(MODULES); do (cd $$m && CGO_ENABLED=0 go test -json ./...) || status=1; done; exit $$status; } | go run -C integration ./cmd/testsum
 
 .PHONY: check
-check: ## Check what needs no test run: format, vet, builds for both processors, list of dependencies
+check: ## Check what needs no test run: format, vet, tidy modules, builds for both processors, list of dependencies
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
-	@for m in $(MODULES); do (cd $$m && go vet ./...); done
+	@for m in $(MODULES); do (cd $$m && go vet ./... && go mod tidy -diff); done
 	@for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath ./...; done
 	@diff -u $(DEPS) <($(list_deps)) || { echo "dependencies changed: run make deps, and say why in RATIONALE.md"; exit 1; }
 
