@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -192,6 +193,15 @@ func TestOtherForms(t *testing.T) {
 			image, err := registry.Package(hello)
 			require.NoError(t, err)
 			return l.registry.Push(t.Context(), "package", image)
+		},
+		"index": func() (string, error) {
+			image, err := app.Artifact(false)
+			require.NoError(t, err)
+			other, err := registry.Component(hello)
+			require.NoError(t, err)
+			return l.registry.PushIndex(t.Context(), "index",
+				registry.Entry{Platform: map[string]string{"os": "linux", "architecture": "riscv64"}, Image: other},
+				registry.Entry{Platform: map[string]string{"os": "linux", "architecture": runtime.GOARCH}, Image: image})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
