@@ -90,8 +90,11 @@ func load(ctx context.Context, addr, path string, connections int, duration time
 		})
 	}
 	all.Wait()
-	if failed != nil || len(took) == 0 {
-		return nil, errors.Join(failed, context.Cause(ctx))
+	if failed != nil {
+		return nil, failed
+	}
+	if len(took) == 0 {
+		return nil, errors.New("no time for any request")
 	}
 	result := &loaded{Requests: len(took), Took: time.Since(began)}
 	slices.Sort(took)

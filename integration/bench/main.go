@@ -98,7 +98,7 @@ func bench(ctx context.Context, cache *infra.Cache, o options) (err error) {
 	}
 	defer func() {
 		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w\ncontainerd and the shim said:\n%s", err, l.node.Log())
+			fmt.Fprintf(os.Stderr, "containerd and the shims said:\n%s", l.node.Log())
 		}
 		err = errors.Join(err, l.close())
 	}()
