@@ -24,6 +24,7 @@ var ErrNoExport = errors.New("no such export")
 type InstancePre struct {
 	component *Component
 	plan      *link.Plan
+	config    wazero.ModuleConfig // of each core module
 	host      api.Module
 	slots     []func(*Instance) any
 	// memoryUsers are the options that use a memory slot, by slot.
@@ -110,7 +111,7 @@ func (i *Instance) instantiate(module wazero.CompiledModule) (_ api.Module, err 
 			err = ErrNoMemory
 		}
 	}()
-	m, err := i.pre.component.runtime.InstantiateModule(i, module, moduleConfig())
+	m, err := i.pre.component.runtime.InstantiateModule(i, module, i.pre.config)
 	if err != nil {
 		return nil, callError(err)
 	}

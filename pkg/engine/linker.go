@@ -45,7 +45,7 @@ func (l *Linker) Link(c *Component) (*InstancePre, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &InstancePre{component: c, plan: plan, slots: slices.Clone(l.slots)}
+	p := &InstancePre{component: c, plan: plan, config: moduleConfig(), slots: slices.Clone(l.slots)}
 	for i, o := range plan.Options {
 		if o.Memory >= 0 {
 			for len(p.memoryUsers) <= o.Memory {
