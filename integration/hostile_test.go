@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // hostileNode is a file that exists only in the namespaces of the tests; see testdata/hostile.
@@ -100,5 +101,7 @@ func TestNestingWorker(t *testing.T) {
 	i := l.start(t, ref, "nest", "--env", "HOSTILE_ATTACK=nest")
 	require.Eventually(t, func() bool { return strings.Contains(i.guestLog(t), "\n") }, time.Minute, 10*time.Millisecond)
 	require.Equal(t, "hostile: nested\n", i.guestLog(t))
+	few := unix.Rlimit{Cur: 1024, Max: 1024}
+	require.NoError(t, unix.Prlimit(parent(t, l.pid(t, "nest")), unix.RLIMIT_NOFILE, &few, nil))
 	l.requireEnd(t, "nest", "SIGTERM", 0)
 }

@@ -136,9 +136,9 @@ func takeWorker() {
 	}()
 }
 
-// nest makes folders in folders, more than a process may have open files, where the app keeps its state.
+// nest makes folders in folders where the app keeps its state: more than the test's daemon may have open files, and than a path has room for.
 func nest() string {
-	const depth = 30_000
+	const depth = 3000
 	if err := unix.Fchdir(workerState); err != nil {
 		return err.Error()
 	}
