@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type listener struct {
 	places   chan struct{} // one is taken by each connection
 	closed   chan struct{} // closed when no more connections are accepted
 
+	end      time.Time // when no more is taken from the kernel's queue; set before draining
 	draining atomic.Bool
 	crowded  atomic.Bool // a connection waits for a place, or for files
 
@@ -53,7 +55,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	for backoff := time.Duration(0); ; {
-		tcp, err := l.AcceptTCP()
+		tcp, err := l.acceptTCP()
 		if err == nil {
 			l.crowded.Store(false)
 			return l.add(tcp), nil
@@ -72,6 +74,17 @@ func (l *listener) Accept() (net.Conn, error) {
 		case <-l.closed:
 		}
 	}
+}
+
+// acceptTCP accepts a connection. Where the deadline of draining is over, it takes those that wait in the kernel's queue
+// before it fails: the kernel resets them once the listener is closed, with the requests that they have sent.
+func (l *listener) acceptTCP() (*net.TCPConn, error) {
+	tcp, err := l.AcceptTCP()
+	if !l.draining.Load() || !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(l.end) {
+		return tcp, err
+	}
+	_ = l.SetDeadline(time.Now().Add(leftoverWait)) // fails only if closed
+	return l.AcceptTCP()
 }
 
 // takePlace waits for a place; it reports false if there will be none.
@@ -118,6 +131,7 @@ func (l *listener) crowd() {
 
 // drain makes quiet connections leave, now and from now on, and ends Accept when the kernel's queue is empty.
 func (l *listener) drain() {
+	l.end = time.Now().Add(2 * l.timeouts.retire)
 	l.draining.Store(true)
 	_ = l.SetDeadline(time.Now().Add(l.timeouts.retire)) // fails only if closed
 	time.AfterFunc(l.timeouts.retire, func() { close(l.closed) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -213,6 +214,28 @@ func TestDrain(t *testing.T) {
 	s.drained()
 	_, err := net.Dial("tcp", s.Addr().String())
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+}
+
+func TestDrainEmptiesTheQueue(t *testing.T) {
+	t.Parallel()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := newListener(tcp.(*net.TCPListener), timeouts{retire: patience}, 10, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { _ = l.Close() })
+	for range 3 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	l.drain()
+	require.NoError(t, l.SetDeadline(time.Unix(1, 0))) // as if the process had not come to accept before
+	for range 3 {
+		c, err := l.Accept()
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+	}
+	_, err = l.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
 }
 
 func TestDrainTellsIdleClientsOfHTTP2(t *testing.T) {

@@ -23,6 +23,8 @@ const (
 	// acceptBackoff and maxAcceptBackoff bound the time between attempts to accept while there are no files left.
 	acceptBackoff    = 5 * time.Millisecond
 	maxAcceptBackoff = time.Second
+	// leftoverWait is how long a draining server waits for one more connection in the kernel's queue at its end.
+	leftoverWait = 5 * time.Millisecond
 	// sendChunk is how much is written to a client at a time, so that a slow one is told from one that reads no more.
 	sendChunk = 64 << 10
 	// maxKeptHead is how large a buffer an idle connection keeps for the next head.
@@ -46,7 +48,8 @@ type timeouts struct {
 	// that the client is not cut off before it has read the response; and lastWord how long it waits for each.
 	lastWords, lastWord time.Duration
 	// retire is how long a connection on which nothing has arrived yet may still bring a request, when it is wanted
-	// for another or the server drains; and for how long a draining server empties the kernel's queue of connections.
+	// for another or the server drains; and for how long a draining server takes connections from the kernel's queue, and
+	// again at most to empty it.
 	retire time.Duration
 	// welcome is retire for new connections while the server does not drain: their clients have no others to try.
 	welcome time.Duration
