@@ -156,6 +156,7 @@ type manifestComponent struct {
 // decodeManifest returns the manifest and the locked app that it describes, in which sources are still paths and files are
 // left out.
 func decodeManifest(data []byte) (*manifest, *lockedapp.App, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // a mark that editors on Windows put there
 	var version struct {
 		V1     any `toml:"spin_version"` // the key's older name
 		Number any `toml:"spin_manifest_version"`

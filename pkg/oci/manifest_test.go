@@ -285,3 +285,10 @@ func FuzzManifest(f *testing.F) {
 		require.NoError(t, err)
 	})
 }
+
+func TestManifestMayBeginWithAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	_, app, err := decodeManifest([]byte("\ufeff" + maximal))
+	require.NoError(t, err)
+	require.Equal(t, "shop", app.Metadata.Name)
+}
