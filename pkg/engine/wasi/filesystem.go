@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/fnv"
 	"io"
 	"io/fs"
@@ -223,7 +224,7 @@ func (e *directoryEntries) close() { e.dir.release() }
 func (e *directoryEntries) next() (fs.DirEntry, error) {
 	if len(e.batch) == 0 {
 		var err error
-		if e.batch, err = e.dir.ReadDir(entryBatch); err == io.EOF {
+		if e.batch, err = e.dir.ReadDir(entryBatch); errors.Is(err, io.EOF) {
 			return nil, nil
 		} else if err != nil {
 			return nil, err
@@ -248,7 +249,7 @@ type fileSource struct {
 func (s *fileSource) Read(_ context.Context, p []byte) (int, error) {
 	n, err := s.file.ReadAt(p, s.at)
 	s.at += int64(n)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fileError{errorCodeOf(err), err}
 	}
 	return n, err
@@ -265,7 +266,7 @@ type fileError struct {
 
 // Error returns the cause without the host's name of the file.
 func (e fileError) Error() string {
-	if p, ok := e.err.(*fs.PathError); ok {
+	if p, ok := errors.AsType[*fs.PathError](e.err); ok {
 		return p.Err.Error()
 	}
 	return e.err.Error()
@@ -371,7 +372,7 @@ func descriptorReadAt(c *engine.Call) error {
 	buf := buffers.Get().(*[chunk]byte)
 	defer buffers.Put(buf)
 	n, err := f.ReadAt(buf[:min(length, chunk)], int64(offset))
-	end := err == io.EOF
+	end := errors.Is(err, io.EOF)
 	if end {
 		err = nil
 	}
@@ -501,7 +502,7 @@ func descriptorReadlinkAt(c *engine.Call) error {
 }
 
 func filesystemErrorCode(c *engine.Call) error {
-	if e, ok := engine.Rep[error](c).(fileError); ok {
+	if e, ok := errors.AsType[fileError](engine.Rep[error](c)); ok {
 		c.PutSome()
 		c.PutCase(int(e.code))
 	} else {

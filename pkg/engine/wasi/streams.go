@@ -2,6 +2,7 @@ package wasi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -320,7 +321,7 @@ func putStreamResult(c *engine.Call, err error) error {
 		return context.Cause(c.Context())
 	}
 	c.PutErr()
-	if err == io.EOF || err == io.ErrClosedPipe {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		c.PutCase(1) // closed
 	} else {
 		c.PutCase(0) // last-operation-failed

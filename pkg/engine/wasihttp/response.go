@@ -346,7 +346,7 @@ func (p *response) leaveRequest() {
 		}
 		return
 	}
-	if b.end() == io.EOF {
+	if errors.Is(b.end(), io.EOF) {
 		return
 	}
 	p.limitRequest(drainTime)
@@ -355,7 +355,7 @@ func (p *response) leaveRequest() {
 	} else {
 		b.settle()
 	}
-	if b.end() != io.EOF {
+	if !errors.Is(b.end(), io.EOF) {
 		closeConnection(p.w)
 	}
 }

@@ -43,7 +43,7 @@ func TestReadRoots(t *testing.T) {
 	require.NoError(t, os.Symlink(path("missing"), path("certs/dangling")))
 	require.NoError(t, unix.Mkfifo(path("certs/fifo"), 0o600))
 	require.NoError(t, unix.Mkfifo(path("fifo"), 0o600))
-	f, err := os.Create(path("huge"))
+	f, err := os.OpenFile(path("huge"), os.O_CREATE|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	require.NoError(t, f.Truncate(maxRootsBytes+1))
 	require.NoError(t, f.Close())

@@ -172,16 +172,16 @@ func (r *runner) run(ctx context.Context, cmd spectest.Command) error {
 	case "module_instance":
 		return r.instantiate(ctx, cmd.Instance, cmd.Module)
 	case "action":
-		_, _, err := r.call(ctx, cmd.Action)
+		_, _, err := r.call(cmd.Action)
 		return err
 	case "assert_return":
-		result, t, err := r.call(ctx, cmd.Action)
+		result, t, err := r.call(cmd.Action)
 		if err != nil {
 			return err
 		}
 		return wantResult(t, result, cmd.Expected)
 	case "assert_trap":
-		_, _, err := r.call(ctx, cmd.Action)
+		_, _, err := r.call(cmd.Action)
 		return wantTrap(err, cmd.Text)
 	case "assert_malformed", "assert_invalid":
 		_, err := r.compile(ctx, cmd.Filename)
@@ -299,7 +299,7 @@ func (r *runner) instantiate(ctx context.Context, name, of string) error {
 }
 
 // call calls a function, and returns its result and its type.
-func (r *runner) call(ctx context.Context, a spectest.Action) (result any, t *engine.Type, err error) {
+func (r *runner) call(a spectest.Action) (result any, t *engine.Type, err error) {
 	in := r.instances[a.Module]
 	if in == nil {
 		return nil, nil, fmt.Errorf("no instance %q", a.Module)
