@@ -63,7 +63,7 @@ func (o *output) receive(r io.Reader, most int64) (digest.Digest, error) {
 func (o *output) component(r io.Reader, want digest.Digest) (digest.Digest, error) {
 	var preamble [8]byte
 	n, err := io.ReadFull(r, preamble[:])
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", err
 	}
 	got, err := o.receive(io.MultiReader(bytes.NewReader(preamble[:n]), r), maxWasm)

@@ -84,7 +84,7 @@ func (t *tree) walk(dir string, depth int, visit func(name string, isDir bool) e
 	}
 	entries, err := f.ReadDir(maxWalked - t.walked + 1)
 	f.Close()
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if t.walked += len(entries); t.walked > maxWalked {

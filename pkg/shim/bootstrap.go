@@ -120,7 +120,7 @@ func start(ctx context.Context, c command, stdin io.Reader) ([]byte, error) {
 	if socket != nil {
 		socket.SetUnlinkOnClose(false)
 		defer socket.Close()
-		if err := startDaemon(p, c, socket); err != nil {
+		if err := startDaemon(p, socket); err != nil {
 			return nil, errors.Join(err, shim.RemoveSocket(address))
 		}
 	}
@@ -168,7 +168,7 @@ func listen(address string) (*net.UnixListener, error) {
 }
 
 // startDaemon starts the daemon with its socket.
-func startDaemon(p *bootapi.BootstrapParams, c command, socket *net.UnixListener) (err error) {
+func startDaemon(p *bootapi.BootstrapParams, socket *net.UnixListener) (err error) {
 	f, err := socket.File()
 	if err != nil {
 		return err

@@ -97,7 +97,7 @@ func (h *Host) Create(ctx context.Context, r Request) (_ *Container, err error) 
 			return
 		}
 		if left := c.release(); left != nil {
-			err = fmt.Errorf("%v (and %w)", err, left) // not even ErrNotApp: it is no bundle to go on with
+			err = fmt.Errorf("%v (and %w)", err, left) //nolint:errorlint // nobody may find ErrNotApp: it is no bundle to go on with
 		}
 	}()
 	if len(r.Rootfs) > 0 {

@@ -52,7 +52,7 @@ func (t *tree) empty(dir *os.File, folder func(dir *os.File, name string) error)
 			return err
 		}
 		entries, err := dir.ReadDir(removeBatch)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		if len(entries) == 0 {

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -42,7 +43,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = b.readWithin(p)
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		b.request.Trailer = b.original.Trailer
 		b.ended.Store(true)
 	}
@@ -87,7 +88,7 @@ func (b *body) drain(timeout time.Duration) bool {
 		return true
 	}
 	_ = b.control.SetReadDeadline(time.Now().Add(timeout))
-	if _, err := io.CopyN(io.Discard, b.ReadCloser, maxDrainSize+1); err != io.EOF {
+	if _, err := io.CopyN(io.Discard, b.ReadCloser, maxDrainSize+1); !errors.Is(err, io.EOF) {
 		return false
 	}
 	_ = b.control.SetReadDeadline(time.Time{})
