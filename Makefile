@@ -16,6 +16,8 @@ PREFIX ?= /usr/local
 DEPS := cmd/$(SHIM)/deps.txt
 # What these tests depend on is not only Go files that the go command sees: their verdict is never a cached one.
 integration_tests = go test -C integration -count=1 -timeout 20m -json ./...
+# The linter is no part of any go.mod: its dependencies are many, and none of ours.
+lint = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run --config $(CURDIR)/.golangci.yml ./...
 list_deps = CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/$(SHIM) | LC_ALL=C sort
 
 .PHONY: help
@@ -35,11 +37,14 @@ test: ## Set up everything and run every test
 	@{ status=0; for m in $(MODULES); do (cd $$m && CGO_ENABLED=0 go test -json ./...) || status=1; done; exit $$status; } | go run -C integration ./cmd/testsum
 
 .PHONY: check
-check: ## Check what needs no test run: format, vet, tidy modules, builds for both processors, list of dependencies
+check: ## Check what needs no test run: format, vet, lint, tidy modules, builds for both processors, list of dependencies
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
-	@for m in $(MODULES); do (cd $$m && go vet ./... && go mod tidy -diff); done
+	@for m in $(MODULES); do go vet -C $$m ./...; done
+	@for m in $(MODULES); do (cd $$m && $(lint)); done
+	@for m in $$(git ls-files '*go.mod'); do go mod tidy -C $$(dirname $$m) -diff; done
 	@for arch in amd64 arm64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath ./...; done
 	@diff -u $(DEPS) <($(list_deps)) || { echo "dependencies changed: run make deps, and say why in RATIONALE.md"; exit 1; }
+	@[ -z "$${CI-}" ] || [ -z "$$(git status --porcelain)" ] || { git status --short; echo "files that are not committed, or that something left"; exit 1; }
 
 .PHONY: demo
 demo: ## Run the demo apps under a private containerd (KEEP=1 leaves them running)
