@@ -96,7 +96,7 @@ func (s *Store) run(ctx context.Context, j job) (handoff.Ask, error) {
 	case done.NotApp:
 		return done, ErrNotApp
 	case done.Error != "":
-		return done, errors.New(printable(done.Error))
+		return done, errors.New(handoff.Printable(done.Error))
 	}
 	return done, nil
 }
@@ -232,19 +232,7 @@ func death(err error, stderr *tail) string {
 		}
 	}
 	if first != "" {
-		reason += ": " + printable(first)
+		reason += ": " + handoff.Printable(first)
 	}
 	return reason
-}
-
-// printable returns s without what a terminal would act on, and not longer than a person reads.
-func printable(s string) string {
-	const most = 2000
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.ToValidUTF8(s[:min(len(s), most)], "?")
 }

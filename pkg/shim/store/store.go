@@ -202,7 +202,7 @@ func (s *Store) prepare(ctx context.Context, src Source, start time.Time) (*App,
 			if label == "" {
 				label = "component sha256:" + hex
 			}
-			return nil, fmt.Errorf("%s: %w", printable(label), err)
+			return nil, fmt.Errorf("%s: %w", handoff.Printable(label), err)
 		}
 	}
 	if files, err = work.check(); err != nil { // with the code now

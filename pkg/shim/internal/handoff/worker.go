@@ -59,6 +59,10 @@ func ReadReport(r io.Reader) (Report, error) {
 	if err := json.Unmarshal(b, &report); err != nil {
 		return report, fmt.Errorf("decode the worker's report: %w", err)
 	}
+	report.Error = Printable(report.Error)
+	for i := range report.Warnings {
+		report.Warnings[i] = Printable(report.Warnings[i])
+	}
 	return report, nil
 }
 
