@@ -1,25 +1,22 @@
 package engine
 
 import (
-	"os"
-	"path/filepath"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/binary"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/link"
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/spectest"
 )
 
 // FuzzLink feeds hostile components to everything before their core modules are compiled.
 func FuzzLink(f *testing.F) {
-	shared := os.Getenv("SHARED")
-	if shared == "" {
-		shared = "../../../shared"
-	}
-	for _, pattern := range []string{"guests/built/c-*.wasm", "guests/built/rust-*.wasm", "spectest/component-model/*.wasm"} {
-		files, _ := filepath.Glob(filepath.Join(shared, pattern))
-		for i, file := range files {
-			if wasm, err := os.ReadFile(file); err == nil && i%8 == 0 {
-				f.Add(wasm)
+	const largest = 1 << 20 // seeds that a fuzzer can change to an effect
+	for _, files := range []map[string][]byte{spectest.Guests(f), spectest.SuiteFiles(f)} {
+		for i, name := range slices.Sorted(maps.Keys(files)) {
+			if i%8 == 0 && len(files[name]) <= largest {
+				f.Add(files[name])
 			}
 		}
 	}

@@ -22,9 +22,7 @@ func TestPlans(t *testing.T) {
 	for _, guest := range []string{"c-hello", "rust-middleware-stream"} {
 		t.Run(guest, func(t *testing.T) {
 			t.Parallel()
-			wasm, err := os.ReadFile(filepath.Join(spectest.Shared(t), "guests", "built", guest+".wasm"))
-			require.NoError(t, err)
-			decoded, err := binary.Decode(wasm)
+			decoded, err := binary.Decode(spectest.Guest(t, guest))
 			require.NoError(t, err)
 			plan, err := link.Compile(decoded)
 			require.NoError(t, err)

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine"
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/spectest"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasi"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasihttp"
 )
@@ -48,17 +48,7 @@ func TestMain(m *testing.M) {
 // load links the guest name, whose requests client sends.
 func load(t testing.TB, name string, client wasihttp.Client) *guest {
 	t.Helper()
-	shared := os.Getenv("SHARED")
-	if shared == "" {
-		shared = "../../../../shared"
-	}
-	wasm, err := os.ReadFile(filepath.Join(shared, "guests", "built", name+".wasm"))
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("guests are missing: ", err)
-		}
-		t.Skip("SKIPPED: set SHARED to the folder that holds guests/built: ", err)
-	}
+	wasm := spectest.Guest(t, name)
 	e, err := engine.New(t.Context(), engine.Config{CacheDir: codeDir})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close(context.WithoutCancel(t.Context()))) })

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/factor/keyvalue"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/factor/outbound"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/factor/variables"
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/internal/spectest"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasi"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasihttp"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/oci/lockedapp"
@@ -34,17 +33,7 @@ type guest struct {
 
 func load(t *testing.T, name string) guest {
 	t.Helper()
-	shared := os.Getenv("SHARED")
-	if shared == "" {
-		shared = "../../../../../shared"
-	}
-	wasm, err := os.ReadFile(filepath.Join(shared, "guests", "built", name+".wasm"))
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("guests are missing: ", err)
-		}
-		t.Skip("SKIPPED: set SHARED to the folder that holds guests/built: ", err)
-	}
+	wasm := spectest.Guest(t, name)
 	e, err := engine.New(t.Context(), engine.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })

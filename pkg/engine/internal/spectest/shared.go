@@ -1,5 +1,5 @@
 // Package spectest holds what tests run against: the component model's own test suite, as folders that
-// `wasm-tools json-from-wast` wrote ([Scripts]), and real guests ([Guests], [CoreModules]). Its own test
+// `wasm-tools json-from-wast` wrote ([Scripts]), and real guests ([Guest], [Guests], [CoreModules]). Its own test
 // runs the suite.
 //
 // All of it lies outside of the repository, in the folder that the environment variable SHARED names;
@@ -68,6 +68,14 @@ func wasmFiles(tb testing.TB, dir string) map[string][]byte {
 		files[filepath.Base(p)] = b
 	}
 	return files
+}
+
+// Guest returns a built guest by its name, which is that of its file without .wasm.
+func Guest(tb testing.TB, name string) []byte {
+	tb.Helper()
+	b, err := os.ReadFile(Shared(tb, "guests", "built", name+".wasm"))
+	require.NoError(tb, err)
+	return b
 }
 
 // Guests returns the built guests, components and core modules, by their file names.
