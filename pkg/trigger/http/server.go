@@ -267,8 +267,7 @@ func (s *Server) serve(a *answer, r *http.Request, raw []byte) {
 	case s.requests <- struct{}{}:
 		defer func() { <-s.requests }()
 	default:
-		a.Header()["Retry-After"] = []string{"1"}
-		a.content(http.StatusServiceUnavailable, nil)
+		a.busy()
 		return
 	}
 	stripHeaders(r.Header)

@@ -431,3 +431,15 @@ func TestListenSaysWhyNot(t *testing.T) {
 		require.EqualError(t, other.Listen(t.Context()), want)
 	}
 }
+
+func TestNoRoomForAnInstanceIsNotTheGuestsFault(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{}, nil, func(http.ResponseWriter, *http.Request) error {
+		return fmt.Errorf("instantiate: %w", engine.ErrNoMemory)
+	})
+	res, err := http1(t).Get(s.url("/"))
+	require.NoError(t, err)
+	require.Equal(t, 503, res.StatusCode)
+	require.Equal(t, "1", res.Header.Get("Retry-After"))
+	require.Empty(t, text(t, res))
+}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spinkube/containerd-shim-spin-go/pkg/engine"
 	"github.com/spinkube/containerd-shim-spin-go/pkg/engine/wasihttp"
 )
 
@@ -84,6 +85,13 @@ func (a *answer) status(code int) {
 	a.content(code, nil)
 }
 
+// busy answers that the request may be tried again: other requests have what it needs.
+func (a *answer) busy() {
+	clear(a.Header())
+	a.Header()["Retry-After"] = []string{"1"}
+	a.content(http.StatusServiceUnavailable, nil)
+}
+
 // document answers with a body.
 func (a *answer) document(contentType string, body []byte) {
 	a.Header()["Content-Type"] = []string{contentType}
@@ -123,6 +131,11 @@ func (s *Server) conclude(a *answer, r *http.Request, t *route, err error) {
 	if a.started.Load() {
 		log.Error("response broke off")
 		abort(r)
+	}
+	if errors.Is(err, engine.ErrNoMemory) {
+		log.Error("no room for an instance")
+		a.busy()
+		return
 	}
 	log.Error("no response from guest")
 	a.status(http.StatusInternalServerError)
