@@ -8,7 +8,8 @@
 //	call     a fresh instance of the component (package engine, package wasihttp)
 //	conclude a status, a broken connection and a log line if that failed (status.go)
 //
-// How many connections there are and how they end is in conn.go, limits and their reasons are in limits.go.
+// How many connections there are and how they end is in conn.go, limits and their reasons are in limits.go. See
+// "Why are routes kept in a B-tree?" in RATIONALE.md, and what follows there.
 package http
 
 import (

@@ -434,7 +434,7 @@ func TestListenSaysWhyNot(t *testing.T) {
 
 func TestNoRoomForAnInstanceIsNotTheGuestsFault(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{}, nil, func(http.ResponseWriter, *http.Request) error {
+	s := start(t, Config{App: appOf("/...")}, nil, func(http.ResponseWriter, *http.Request) error {
 		return fmt.Errorf("instantiate: %w", engine.ErrNoMemory)
 	})
 	res, err := http1(t).Get(s.url("/"))
