@@ -1,6 +1,6 @@
 // Package prepare is the short-lived process that reads foreign bytes for the daemon. It gets an image, a container's root or a
-// component, and an empty folder, and turns the one into the other: Resolve makes app.json, components and assets, Compile machine
-// code. Before it reads the first of these bytes it gives up all that it could do harm with (package sandbox), so that whoever breaks
+// component, and an empty folder, and turns the one into the other: the step resolve makes app.json, components and assets, the step
+// compile machine code. Before it reads the first of these bytes it gives up all that it could do harm with (package sandbox), so that whoever breaks
 // into it holds one image's content and an empty folder.
 package prepare
 

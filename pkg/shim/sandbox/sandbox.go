@@ -3,6 +3,7 @@
 //
 // What a process is left with is a system call filter (filter.go, allow lists in syscalls.go) without a way to execute, trace,
 // mount, load, or make processes; no capability, and no way to gain one. Both functions act on all threads of the process.
+// See "Why an allow list of system calls, and no Landlock?" in RATIONALE.md.
 package sandbox
 
 import (

@@ -12,11 +12,16 @@
 //	components/<key>/  machine code, by the component's digest; prepared apps link to these files
 //	tmp/               what is being prepared, and what was prepared for one container only
 //	locks/             who prepares what, across the daemons of a node
+//	state/             state of running containers; package container's
 //
 // Both keys cover the version of the format, the engine's version, wazero's, and the CPU ([Config.CacheKey]). Every entry has a list
 // of its files with checksums; a damaged one is removed and prepared again. Entries that no worker uses are removed, least recently
 // used first, when the cache exceeds its bound. Where the file system is mounted noexec does not matter: machine code is copied into
 // anonymous memory.
+//
+// Files: store.go finds or prepares an app, process.go runs a prepare process, work.go checks what it made, entry.go is the cache on
+// disk, remove.go removes foreign folders, image.go finds a container's image in containerd. RATIONALE.md says why, from "Why is
+// preparing an app the work of several processes?" on.
 package store
 
 import (

@@ -2,7 +2,8 @@
 //
 // The one store there is, "default", is a table of a SQLite database in the app's state folder, of the form that
 // Spin gives it. Package files: keyvalue.go is the interface, database.go the pairs and how they are read,
-// writer.go how writes are committed.
+// writer.go how writes are committed, sqlite_unsafe.go makes SQLite open a folder that has no path. See "Why
+// modernc.org/sqlite for key-value?" in RATIONALE.md, and what follows there.
 package keyvalue
 
 import (

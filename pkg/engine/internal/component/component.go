@@ -3,8 +3,8 @@
 //
 // The shapes follow Binary.md and Explainer.md of
 // https://github.com/WebAssembly/component-model/tree/main/design/mvp.
-// The package decodes nothing and runs nothing: package binary makes a Component, [Validate] checks it,
-// package link turns it into a plan.
+// The package decodes nothing and runs nothing: package binary makes a Component, package link checks it
+// and turns it into a plan.
 package component
 
 // Component is one decoded component: its definitions in the order of the binary. Each definition
