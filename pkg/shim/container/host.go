@@ -46,7 +46,7 @@ type Config struct {
 	Reaper    Reaper
 }
 
-// Host makes the containers of one daemon.
+// Host makes the containers of one daemon. It is safe for concurrent use.
 type Host struct {
 	ctx      context.Context // the daemon's
 	cfg      Config

@@ -37,7 +37,7 @@ type Config struct {
 	Shutdown func()
 }
 
-// Service is a task service for the containers of one daemon. Close ends it.
+// Service is a task service for the containers of one daemon. It is safe for concurrent use. Close ends it.
 type Service struct {
 	cfg    Config
 	events *queue
