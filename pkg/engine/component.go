@@ -18,8 +18,6 @@ type Component struct {
 	modules []wazero.CompiledModule // by the plan's numbers
 	// memories counts the linear memories of the engine.
 	memories *atomic.Int64
-	imports  []string
-	exports  []string
 	fault    error
 }
 
@@ -38,19 +36,13 @@ func (e *Engine) Compile(ctx context.Context, wasm []byte) (*Component, error) {
 	for i, m := range plan.Modules {
 		modules[i] = coreModule{m.Bytes, m.Offset}
 	}
-	c := &Component{decoded: decoded, memories: &e.memories, imports: plan.Imports, exports: plan.ExportNames()}
+	c := &Component{decoded: decoded, memories: &e.memories}
 	c.runtime, c.modules, c.fault, err = e.compile(ctx, modules)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
-
-// Imports returns the names of what the component imports, in its order.
-func (c *Component) Imports() []string { return c.imports }
-
-// Exports returns the names of what the component exports, in its order.
-func (c *Component) Exports() []string { return c.exports }
 
 // CacheFault says why the component had to be compiled although the engine has a cache folder: an entry was
 // damaged, or could not be stored. It is nil if the cache served, or holds the code now.

@@ -26,7 +26,6 @@ func TestCompileTakesEveryComponentOfWASI02(t *testing.T) {
 			default:
 				require.NoError(t, err)
 				require.NoError(t, c.CacheFault())
-				t.Log(c.Imports(), c.Exports())
 			}
 		})
 	}

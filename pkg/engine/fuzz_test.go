@@ -27,9 +27,7 @@ func FuzzLink(f *testing.F) {
 		}
 		if p, err := link.Compile(c); err == nil {
 			_ = p.String()
-			if _, err := link.Link(c, nil); err == nil && len(p.Imports) > 0 {
-				t.Log("linked without a host: its imports are types only")
-			}
+			_, _ = link.Link(c, nil)
 		}
 	})
 }

@@ -192,6 +192,7 @@ func (i *Instance) Close() error {
 type ExportFunc struct {
 	name string
 	lift *link.Lift
+	size int // core values of a call
 }
 
 // Func finds an exported function: name of the interface that is exported under a name that matches iface as
@@ -210,7 +211,7 @@ func (p *InstancePre) Func(iface, name string, t FuncType) (*ExportFunc, error) 
 	if got, want := l.Type, t.component(); !sameFunc(&types, got, want) {
 		return nil, fmt.Errorf("export %s is a %.300s, want a %.300s", full, got, want)
 	}
-	return &ExportFunc{full, l}, nil
+	return &ExportFunc{full, l, coreSize(l.Signature)}, nil
 }
 
 func sameFunc(types *component.Types, a, b *component.Func) bool {
@@ -244,7 +245,7 @@ func (f *ExportFunc) Call(i *Instance, params, result func(*Call)) (err error) {
 	o := i.option(l.Options, i.pre.plan.Options[l.Options].Realloc)
 	enter(o.Instance)
 	c := i.newCall()
-	core := c.coreValues(coreSize(l.Signature))
+	core := c.coreValues(f.size)
 	var borrows uint32
 	c.LowerParams(l.Signature, o, core, &borrows)
 	if params != nil {

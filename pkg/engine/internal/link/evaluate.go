@@ -25,6 +25,7 @@ const (
 type evaluator struct {
 	plan    *Plan
 	host    []*Interface // nil when compiling
+	names   []string     // of host, in its order
 	linking bool
 
 	types     component.Types
@@ -45,7 +46,11 @@ func Compile(c *component.Component) (*Plan, error) {
 // Link plans c with what the host offers. It fails if c imports what the host does not offer, or with another
 // type. c must have passed [Compile].
 func Link(c *component.Component, host []*Interface) (*Plan, error) {
-	return evaluate(c, &evaluator{host: host, linking: true})
+	e := &evaluator{host: host, linking: true}
+	for _, h := range host {
+		e.names = append(e.names, h.Name)
+	}
+	return evaluate(c, e)
 }
 
 func evaluate(c *component.Component, e *evaluator) (*Plan, error) {
@@ -59,18 +64,13 @@ func evaluate(c *component.Component, e *evaluator) (*Plan, error) {
 
 // rootImport returns what the host offers under the name of an import of the root component; nil to make it up.
 func (e *evaluator) rootImport(d *component.ImportDef) (entity, error) {
-	e.plan.Imports = append(e.plan.Imports, d.Name.Name)
 	if !e.linking || d.Desc.Sort == component.SortType && !d.Desc.SubResource {
 		return nil, nil
 	}
 	if d.Desc.Sort != component.SortInstance {
 		return nil, fmt.Errorf("the host offers no %s of this name", d.Desc.Sort)
 	}
-	names := make([]string, len(e.host))
-	for i, h := range e.host {
-		names[i] = h.Name
-	}
-	i := Match(names, d.Name.Name)
+	i := Match(e.names, d.Name.Name)
 	if i < 0 {
 		return nil, errors.New("the host does not offer this interface")
 	}

@@ -29,8 +29,6 @@ type Plan struct {
 	Instances int
 	// Exports is what the component exports.
 	Exports *Instance
-	// Imports are the names of what the component imports, in order.
-	Imports []string
 }
 
 // Module is a core module with its imports renamed to slots: "h" and the name of a built-in, or the number of a
@@ -146,9 +144,6 @@ func (p *Plan) Func(iface, name string) *Lift {
 	}
 	return f.lift
 }
-
-// ExportNames returns the names of the component's exports in order.
-func (p *Plan) ExportNames() []string { return p.Exports.names }
 
 // String prints the plan, a line for each thing, as its tests want it.
 func (p *Plan) String() string {
