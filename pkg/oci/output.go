@@ -14,13 +14,15 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// MaxComponent is the most bytes of one component: Python guests have 40 MB, compositions several of them.
+const MaxComponent = 256 << 20
+
 // What one app may bring onto a node. Each is far above any app seen; together they bound what a hostile image costs.
 const (
-	maxWasm       = 256 << 20 // bytes of one component: Python guests have 40 MB, compositions several of them
-	maxTotalBytes = 2 << 30   // bytes received for one app: what an archive bomb can write
-	maxAssets     = 1 << 16   // static files of one app
-	maxPath       = 4095      // bytes of a path: Linux's PATH_MAX
-	maxDepth      = 64        // folders inside each other: a file is reached step by step from the top
+	maxTotalBytes = 2 << 30 // bytes received for one app: what an archive bomb can write
+	maxAssets     = 1 << 16 // static files of one app
+	maxPath       = 4095    // bytes of a path: Linux's PATH_MAX
+	maxDepth      = 64      // folders inside each other: a file is reached step by step from the top
 )
 
 // incoming is the file that holds bytes until they are known to be good.
@@ -66,7 +68,7 @@ func (o *output) component(r io.Reader, want digest.Digest) (digest.Digest, erro
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", err
 	}
-	got, err := o.receive(io.MultiReader(bytes.NewReader(preamble[:n]), r), maxWasm)
+	got, err := o.receive(io.MultiReader(bytes.NewReader(preamble[:n]), r), MaxComponent)
 	if err != nil {
 		return "", err
 	}

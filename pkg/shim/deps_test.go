@@ -51,7 +51,7 @@ var layers = map[string][]string{
 	"shim/task":             {"shim/container"},
 
 	// The processes that do parse it.
-	"shim/sandbox": {},
+	"shim/sandbox": {"shim/internal/handoff"},
 	"shim/prepare": {"engine", "oci", "oci/lockedapp", "shim/internal/handoff", "shim/sandbox"},
 	"shim/worker": {
 		"engine", "engine/wasi", "engine/wasihttp", "engine/factor", "engine/factor/", "oci/lockedapp", "trigger", "trigger/",

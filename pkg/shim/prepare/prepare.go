@@ -23,9 +23,6 @@ import (
 	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/sandbox"
 )
 
-// maxComponent is the most bytes of a component that are read; package oci hands on no larger one.
-const maxComponent = 256 << 20
-
 // CacheKey is what machine code made by this binary depends on besides its component.
 func CacheKey() string { return engine.CacheKey() }
 
@@ -125,12 +122,12 @@ func componentLabels(app *lockedapp.App) map[string]string {
 
 // compileFile compiles the component in f.
 func compileFile(f *os.File, codeDir string) error {
-	wasm, err := io.ReadAll(io.LimitReader(f, maxComponent+1))
+	wasm, err := io.ReadAll(io.LimitReader(f, oci.MaxComponent+1))
 	if err != nil {
 		return fmt.Errorf("read component: %w", err)
 	}
-	if len(wasm) > maxComponent {
-		return fmt.Errorf("component has more than %d bytes", maxComponent)
+	if len(wasm) > oci.MaxComponent {
+		return fmt.Errorf("component has more than %d bytes", oci.MaxComponent)
 	}
 	return Compile(context.Background(), wasm, codeDir)
 }

@@ -13,10 +13,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-// Nobody is the user and group of a prepare process: the one that owns nothing.
-const Nobody = 65534
+	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/internal/handoff"
+)
 
 // mostKillable is the score of what the kernel kills first when the node lacks memory.
 const mostKillable = "1000"
@@ -80,10 +79,10 @@ func leave(root *os.File, keep uint64) error {
 	if err := syscall.Setgroups(nil); err != nil {
 		return os.NewSyscallError("setgroups", err)
 	}
-	if err := syscall.Setresgid(Nobody, Nobody, Nobody); err != nil {
+	if err := syscall.Setresgid(handoff.Nobody, handoff.Nobody, handoff.Nobody); err != nil {
 		return os.NewSyscallError("setresgid", err)
 	}
-	if err := syscall.Setresuid(Nobody, Nobody, Nobody); err != nil {
+	if err := syscall.Setresuid(handoff.Nobody, handoff.Nobody, handoff.Nobody); err != nil {
 		return os.NewSyscallError("setresuid", err)
 	}
 	return setCapabilities(keep)

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/spinkube/containerd-shim-spin-go/pkg/shim/internal/handoff"
 )
 
 // What one prepare process may leave behind. Package oci has limits of its own; these hold even if it is broken.
@@ -24,9 +26,6 @@ const (
 
 // workOut is the folder in a work folder that becomes an entry.
 const workOut = "out"
-
-// nobody is the user that a prepare process becomes.
-const nobody = 65534
 
 // work is a folder in which an entry is made. While it is open, no other process removes it.
 type work struct {
@@ -53,7 +52,7 @@ func (s *Store) newWork() (*work, error) {
 	if w.lock, err = os.Open(dir); err == nil {
 		if err = unix.Flock(int(w.lock.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
 			if err = os.Mkdir(w.out, 0o700); err == nil && os.Geteuid() == 0 {
-				err = os.Chown(w.out, nobody, nobody)
+				err = os.Chown(w.out, handoff.Nobody, handoff.Nobody)
 			}
 		}
 	}

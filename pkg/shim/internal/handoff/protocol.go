@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Nobody is the user and group that a prepare process becomes, and that its output folder belongs to: the one that owns nothing else.
+const Nobody = 65534
+
 // The open files of a prepare process.
 const (
 	// FdSocket is prepare's end of the socket on which it talks with the daemon.
