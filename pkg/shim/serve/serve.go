@@ -88,9 +88,8 @@ func run(ctx context.Context, path, listen string, stdout, stderr io.Writer) err
 	prepared := time.Now()
 	loaded, err := worker.Load(ctx, worker.Config{
 		Dir: app, CodeDir: codeDir, StateDir: state, Listen: listen,
-		LookupEnv: worker.VariablesFrom(os.LookupEnv), Retain: worker.RetainFrom(os.Getenv("SPIN_COMPONENTS_TO_RETAIN")),
 		Stdout: stdout, Stderr: stderr, Log: slog.New(slog.NewTextHandler(stderr, nil)),
-	})
+	}.WithEnvironment(os.LookupEnv))
 	if err != nil {
 		return err
 	}

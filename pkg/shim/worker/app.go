@@ -266,14 +266,17 @@ func (a *App) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// RetainFrom splits the value of SPIN_COMPONENTS_TO_RETAIN.
-func RetainFrom(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+// WithEnvironment returns the configuration with what an app takes from an environment: its variables and the components to run.
+func (c Config) WithEnvironment(lookup func(string) (string, bool)) Config {
+	c.LookupEnv = variablesFrom(lookup)
+	list, _ := lookup(retainVar)
+	c.Retain = strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	return c
 }
 
-// VariablesFrom returns how the app's variables are found in an environment: variable x is SPIN_VARIABLE_X or, as people give it to
+// variablesFrom returns how the app's variables are found in an environment: variable x is SPIN_VARIABLE_X or, as people give it to
 // a container, X.
-func VariablesFrom(lookup func(string) (string, bool)) func(string) (string, bool) {
+func variablesFrom(lookup func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if value, ok := lookup(name); ok {
 			return value, true

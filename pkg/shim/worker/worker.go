@@ -50,9 +50,8 @@ func containerConfig(log *slog.Logger) Config {
 	dir := fmt.Sprintf("/proc/self/fd/%d", handoff.FdApp)
 	cfg := Config{
 		Dir: dir, CodeDir: dir + "/" + handoff.CodeDir, StateDir: fmt.Sprintf("/proc/self/fd/%d", handoff.FdState),
-		Listen: defaultListen, LookupEnv: VariablesFrom(os.LookupEnv), Retain: RetainFrom(os.Getenv(retainVar)),
-		Stdout: os.Stdout, Stderr: os.Stderr, Log: log,
-	}
+		Listen: defaultListen, Stdout: os.Stdout, Stderr: os.Stderr, Log: log,
+	}.WithEnvironment(os.LookupEnv)
 	if info, err := os.Stat(stateVolume); err == nil && info.IsDir() {
 		cfg.StateDir = stateVolume
 	}
